@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Read and write Postfix queue files. The format is described in queue-file.md beside this file.
+"""Read and write Postfix queue files. The format is that of Postfix 3.7 to 3.12.
 
 usage: queue_file.py show FILE                          the message as JSON
        queue_file.py content FILE > CONTENT.eml         the content alone, lines ended by LF

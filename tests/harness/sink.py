@@ -460,7 +460,8 @@ class _Session:
             if at >= 0:
                 data = bytes(self.buffer[:at + 2])
                 del self.buffer[:at + 5]
-                return re.sub(rb"(?m)^\.", b"", data) if b"\r\n." in data or data[:1] == b"." else data
+                data = data.replace(b"\r\n.", b"\r\n")
+                return data[1:] if data[:1] == b"." else data
             start = max(0, len(self.buffer) - 4)
             await self.more()
 
