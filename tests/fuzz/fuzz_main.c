@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* main() of a fuzz target where there is no libFuzzer. Takes libFuzzer's arguments as far as they are used here:
+/* main() of a fuzz target where there is no libFuzzer. Takes libFuzzer's arguments, those that are used here:
  *   fuzz_NAME [-runs=N] [-max_total_time=SECONDS] [-max_len=BYTES] [-seed=N] [FILE or DIRECTORY ...]
- * Replays every file named (and every file in the directories named), then feeds the target random mutations of them until
- * N runs or the time are over. With files alone and no -runs, it only replays: that is how a finding is looked at.
+ * Replays every file named (and every file in the directories named), then feeds the target random mutations of them
+ * until N runs or the time are over. With files alone and no -runs, it only replays: that is how a finding is looked at.
  * Without coverage to guide it this finds shallow bugs only; it keeps the targets alive under compilers without libFuzzer. */
 #include <dirent.h>
 #include <errno.h>
