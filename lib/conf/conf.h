@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* lib/conf/conf.h: main.cf as a daemon or command sees it: every value expanded and checked against the table of
+ * parameters (params.def). A daemon does not ask by name: it loads its typed settings, a struct that the build
+ * generates from the table's column of readers (for smtpd: struct smtpd_settings in lib/conf/settings_smtpd.h, with
+ * smtpd_settings_load()). So a daemon can't use a parameter that the table lacks. */
+#ifndef LIB_CONF_CONF_H
+#define LIB_CONF_CONF_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/base/arena.h"
+#include "lib/base/err.h"
+
+struct conf;
+
+/* Reads DIR/main.cf (config_directory); directory NULL: environment MAIL_CONFIG, else the built-in default. A missing
+ * main.cf is an error; unknown names are kept (they may be used as $name). The error has file and line. */
+struct conf *conf_load(const char *directory, struct err *);
+void conf_free(struct conf **);
+
+/* As -o name=value: overrides what main.cf says. Before values are asked for. */
+int conf_override(struct conf *, const char *name, const char *value, struct err *) MUST_USE;
+
+const char *conf_directory(const struct conf *);
+
+/* The raw text of main.cf or -o, or the default's; NULL if there is no such parameter at all. Not expanded. */
+const char *conf_raw(const struct conf *, const char *name);
+bool conf_is_set(const struct conf *, const char *name); /* in main.cf or by -o */
+
+/* The expanded text, in the arena; a cycle of $names or a syntax error is an error with the parameter's name. */
+char *conf_expand(const struct conf *, struct arena *, const char *text, struct err *) MUST_USE;
+char *conf_string(const struct conf *, struct arena *, const char *name, struct err *) MUST_USE;
+
+/* Typed: checked against the table's range. Times in microseconds. */
+int conf_int(const struct conf *, const char *name, int64_t *, struct err *) MUST_USE;
+int conf_bool(const struct conf *, const char *name, bool *, struct err *) MUST_USE;
+int conf_time(const struct conf *, const char *name, int64_t *usec, struct err *) MUST_USE;
+
+/* Families made from a transport's name: transport_name "relay", suffix "_destination_concurrency_limit": that
+ * parameter if set, else default_destination_concurrency_limit (or, for smtp_..., the smtp_ one where documented). */
+int conf_family_int(const struct conf *, const char *transport, const char *suffix, int64_t *, struct err *) MUST_USE;
+int conf_family_time(const struct conf *, const char *transport, const char *suffix, int64_t *usec, struct err *) MUST_USE;
+
+#endif

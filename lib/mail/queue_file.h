@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* lib/mail/queue_file.h: queue files exactly as Postfix writes and reads them (../shared/dropin/queue-file.md in the
+ * developers' papers; queue_file(5) in our manual).
+ *
+ * All calls block: they run in the thread pool (task_run_blocking), in commands, or at start-up. A file is written
+ * under a name with a dot, mode 0600, then fchmod 0700, fsync, mtime, rename, fsync of the directory. */
+#ifndef LIB_MAIL_QUEUE_FILE_H
+#define LIB_MAIL_QUEUE_FILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "lib/base/arena.h"
+#include "lib/base/err.h"
+#include "lib/mail/messages.h"
+
+/* Reads size record, envelope and extracted segments of an open file; pointers are followed. recipients' offsets are those of their R records. content_offset gets
+ * where the content begins. The result (texts copied) lives in the arena. -1: ERR_SYNTAX: corrupt, to be moved to corrupt/. ERR_IO: try later. */
+int queue_file_read(int fd, struct arena *, struct envelope *, uint64_t *content_offset, struct err *) MUST_USE;
+
+/* Where content comes from when a file is written: calls return bytes in text form (LF line ends, no dot-stuffing).
+ * 0 at the end, -1 on error. */
+struct queue_file_content {
+    ssize_t (*read)(void *ctx, void *bytes, size_t size, struct err *);
+    void *ctx;
+};
+
+struct queue_file_target {
+    int queue_dir_fd;     /* of the queue directory */
+    const char *path;     /* "deferred/4/4F1A2..." (directories are made when missing) */
+    int64_t mtime;        /* seconds: the next attempt; 0: now */
+    unsigned mode;        /* 0700 */
+};
+
+/* Writes a complete file, durable under its name when 0 is returned; on -1 nothing is left behind. */
+int queue_file_write(const struct queue_file_target *, const struct envelope *, const struct queue_file_content *, struct err *)
+    MUST_USE;
+
+/* Marks a recipient as done in place (R becomes D). */
+int queue_file_mark_done(int fd, int64_t offset, struct err *) MUST_USE;
+/* Overwrites the W record: the sender was told of the delay. */
+int queue_file_mark_warned(int fd, struct err *) MUST_USE;
+int queue_file_sync(int fd, struct err *) MUST_USE;
+
+/* Reading the content as text: LF ends, L records joined. Opaque reader over an open file. */
+struct queue_file_reader;
+struct queue_file_reader *queue_file_reader_new(struct arena *, int fd, uint64_t content_offset);
+ssize_t queue_file_reader_read(struct queue_file_reader *, void *bytes, size_t size, struct err *);
+
+#endif

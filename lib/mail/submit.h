@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* lib/mail/submit.h: hands a message to cleanup: for smtpd, pickup, bounce, local. */
+#ifndef LIB_MAIL_SUBMIT_H
+#define LIB_MAIL_SUBMIT_H
+
+#include "lib/base/arena.h"
+#include "lib/base/err.h"
+#include "lib/base/slice.h"
+#include "lib/mail/messages.h"
+#include "lib/run/link.h"
+
+struct submitter;
+
+/* path: the socket of the cleanup service; kept. One for each process and cleanup service. */
+struct submitter *submitter_new(const char *path);
+void submitter_free(struct submitter **);
+
+/* A queue id that no message had: its number and text (QUEUE_ID_SIZE). Numbers are fetched in batches; waits only when
+ * none is left. */
+int may_wait submitter_new_id(struct submitter *, bool long_form, int64_t *number, char *id, struct err *) MUST_USE;
+
+/* A content that is complete in memory, in wire form. *answer lives in the arena. -1: cleanup can't be reached (451). */
+int may_wait submitter_send(struct submitter *, struct arena *, const struct envelope *, struct slice content,
+                            struct msg_submitted *answer, struct err *) MUST_USE;
+
+/* A larger one, or one of unknown size, in pieces (wire form). finish gives the answer; abort throws it away. */
+struct submission;
+struct submission *may_wait submission_begin(struct submitter *, struct arena *, const struct envelope *, struct err *);
+int may_wait submission_write(struct submission *, struct slice, struct err *) MUST_USE;
+int may_wait submission_finish(struct submission *, struct msg_submitted *answer, struct err *) MUST_USE;
+void may_wait submission_abort(struct submission *);
+
+#endif

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* lib/run/loop.h: the event loop of a daemon, over libevent. One for each process, in its main thread.
+ *
+ * A turn of the loop: all that became ready is handed to tasks, the tasks run until each waits, then the turn-end hooks
+ * run in the order of their priority: the log is flushed first, then links write what tasks have sent. So what happens
+ * in one turn costs one write for each destination, and a log line is never behind what it tells of. */
+#ifndef LIB_RUN_LOOP_H
+#define LIB_RUN_LOOP_H
+
+#include <stdbool.h>
+
+#include "lib/base/clock.h"
+
+struct event_base; /* libevent's, for lib/run and for libraries that join our loop (libunbound) */
+
+void loop_init(void); /* fatal if it fails; also ignores SIGPIPE */
+void loop_release(void);
+
+/* Runs until loop_stop(); tasks that are left are cancelled and joined before it returns. */
+void loop_run(void);
+void loop_stop(void);
+
+/* One turn, waiting for events at most until the time given: for tests and commands. */
+void loop_turn(usec_t max_wait);
+
+/* The time as of the start of this turn: no system call. */
+usec_t loop_now(void);      /* monotonic */
+usec_t loop_now_wall(void); /* since 1970 */
+
+struct event_base *loop_base(void);
+
+/* Calls fn(arg) at the end of each turn in which loop_want_turn_end(hook) was called, and then once. */
+struct loop_hook {
+    void (*fn)(void *arg);
+    void *arg;
+    bool wanted;
+    struct loop_hook *next;
+};
+void loop_want_turn_end(struct loop_hook *);
+
+/* A timer that calls fn(arg) in the loop (not in a task: fn must not wait; it may wake tasks). Zero-fill, then
+ * timer_set(). Setting it later than it was set costs no re-arming. */
+struct loop_timer {
+    usec_t due;   /* 0: not set */
+    usec_t armed; /* when libevent will call */
+    void *event;
+    void (*fn)(void *arg);
+    void *arg;
+};
+void loop_timer_set(struct loop_timer *, usec_t due, void (*fn)(void *), void *arg);
+void loop_timer_clear(struct loop_timer *); /* must be called before its memory goes */
+
+/* Calls fn(arg) in the loop whenever the signal arrives. */
+void loop_on_signal(int signal, void (*fn)(void *arg), void *arg);
+
+#endif
