@@ -14,6 +14,7 @@
 #undef strdupa
 #undef strndupa
 #undef alloca
-#pragma GCC poison strcpy strcat sprintf vsprintf gets strtok alloca strdupa strndupa gmtime localtime asctime ctime tmpnam mktemp
+#pragma GCC poison strcpy strcat sprintf vsprintf gets strtok alloca strdupa strndupa gmtime localtime asctime ctime \
+    tmpnam mktemp
 
 #endif

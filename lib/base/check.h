@@ -9,10 +9,10 @@
 #include "lib/base/compiler.h"
 
 /* Panics unless the condition holds. */
-#define check(condition)                                                                                               \
-    do {                                                                                                               \
-        if (__builtin_expect(!(condition), 0))                                                                         \
-            panic("%s:%d: %s: check failed: %s", __FILE__, __LINE__, __func__, #condition);                            \
+#define check(condition)                                                                    \
+    do {                                                                                    \
+        if (__builtin_expect(!(condition), 0))                                              \
+            panic("%s:%d: %s: check failed: %s", __FILE__, __LINE__, __func__, #condition); \
     } while (0)
 
 /* Logs "panic: ..." with what the hook tells, and aborts (leaving a core where limits allow). */

@@ -14,6 +14,6 @@
 #define ARRAY_LEN(a) (sizeof(a) / sizeof(*(a)))
 
 /* The struct of the given type whose member is at ptr. */
-#define CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+#define CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 #endif

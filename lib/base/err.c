@@ -8,6 +8,8 @@
 
 #include "lib/base/text.h"
 
+static void err_format(struct err *e, const char *fmt, va_list args) PRINTF_LIKE(2, 0);
+
 static void
 err_format(struct err *e, const char *fmt, va_list args)
 {

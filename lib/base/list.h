@@ -79,8 +79,8 @@ list_pop(struct list *head)
 #define LIST_ENTRY(link, type, member) CONTAINER_OF(link, type, member)
 
 /* Visits each link; the body may remove the visited one. */
-#define LIST_EACH(link, head)                                                                                          \
-    for (struct list *link = (head)->next, *link##_next = link->next; link != (head);                                 \
+#define LIST_EACH(link, head)                                                         \
+    for (struct list *link = (head)->next, *link##_next = link->next; link != (head); \
          link = link##_next, link##_next = link->next)
 
 #endif

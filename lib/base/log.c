@@ -26,8 +26,9 @@
  * log gets each as "<priority>" + time + what follows the host: three pieces, put together by sendmmsg(). So lines that
  * one destination did not take can go to another. */
 enum {
-    FLUSH_AT = 32 * 1024,      /* bytes that are sent without waiting for the end of the turn */
-    WAITING_LIMIT = 512 * 1024, /* bytes kept for a destination that is slow; above, it is waited for, then lines are lost */
+    FLUSH_AT = 32 * 1024, /* bytes that are sent without waiting for the end of the turn */
+    WAITING_LIMIT =
+        512 * 1024, /* bytes kept for a destination that is slow; above, it is waited for, then lines are lost */
     LINE_LIMIT = 8 * 1024,
     DATAGRAM_LIMIT = 32 * 1024,
     TIME_LEN = 15, /* "Nov 24 05:20:11" */
@@ -545,12 +546,12 @@ log_line(enum log_level level, const char *text)
     log_va(level, "%s", text);
 }
 
-#define LOG_ARGS(level)                                                                                                \
-    do {                                                                                                               \
-        va_list args;                                                                                                  \
-        va_start(args, fmt);                                                                                           \
-        log_add((level), fmt, args);                                                                                   \
-        va_end(args);                                                                                                  \
+#define LOG_ARGS(level)              \
+    do {                             \
+        va_list args;                \
+        va_start(args, fmt);         \
+        log_add((level), fmt, args); \
+        va_end(args);                \
     } while (0)
 
 void
