@@ -120,10 +120,10 @@ def owner():
 
 
 class Instance:
-    def __init__(self, *, target=None, relay=None, settings=None, services=(), wrap=(), spool=None, dns=None, name="mail", start=True):
+    def __init__(self, *, target=None, relay=None, settings=None, services=(), wrap=(), disk=None, dns=None, name="mail", start=True):
         """relay: a Sink or "host:port" that all mail goes to, None: nothing is set. wrap: daemons that start through control/NAME
-        (see inject.py). spool: directory for the queue (a mount point of ours), else one below base. start=False: don't start
-        when entered."""
+        (see inject.py). disk: a Disk that is to hold the queue and data directories (mounted here, removed by close()). dns: a
+        Dns that the resolver asks. start=False: don't start when entered."""
         self.target = target or default_target()
         reason = unavailable(self.target)
         if reason:
@@ -135,7 +135,11 @@ class Instance:
         self.base = tempfile.mkdtemp(prefix=f"{name}-", dir=parent)
         os.chmod(self.base, 0o755)
         self.etc, self.data, self.daemons, self.commands, self.control = (f"{self.base}/{d}" for d in ("etc", "data", "daemons", "commands", "control"))
-        self.spool = spool or f"{self.base}/spool"
+        self.spool = f"{self.base}/spool"
+        self.disk = disk
+        if disk:
+            disk.mount(f"{self.base}/disk")
+            self.spool, self.data = f"{self.base}/disk/spool", f"{self.base}/disk/data"
         self.log_file = f"{self.base}/log/mail.log"
         self.port = free_port()
         self.master_pid = 0
@@ -338,6 +342,8 @@ class Instance:
     def close(self):
         """Kills what still runs; removes the directory unless keep is set."""
         self.kill_all()
+        if self.disk and not self.keep:
+            self.disk.remove()
         if self.keep:
             print(f"kept: {self.base}")
         else:
