@@ -84,8 +84,9 @@ struct link_handler {
     void (*fn)(struct link_request *, struct link_message *in, void *ctx);
 };
 
-/* Server: takes over the accepted descriptor. closed(ctx, link) is called once when it ends (may be NULL). Returns NULL and
- * closes the descriptor if the peer is not allowed. */
+/* Server: takes over the accepted descriptor. closed(ctx, link) is called once when it has ended (may be NULL), after
+ * the last task handler has returned, but perhaps before requests that a handler in the loop has put aside are
+ * answered. Returns NULL and closes the descriptor if the peer is not allowed. */
 struct link *link_accept(int fd, const struct link_handler *, unsigned handler_count, void *ctx,
                          void (*closed)(void *ctx, struct link *));
 

@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/base/check.h"
+#include "lib/run/link_internal.h"
+
+/* A task in link_call(): lies on its stack. */
+struct link_wait {
+    struct task_cond answered;
+    bool done;
+    int result;
+    struct arena *arena;
+    struct link_message *reply;
+    struct err *err;
+};
+
+#define RETRY_CONNECT_TIME (10 * 1000) /* a listener's backlog was full */
+
+/* --- request numbers --- */
+
+static uint32_t
+slot_new(struct link *link)
+{
+    struct link_slot *slot;
+    uint32_t number = link->slot_free;
+
+    if (number == 0) {
+        uint32_t old = link->slot_count, count = old ? old * 2 : 16;
+
+        check(count < 1U << 30);
+        link->slots = realloc(link->slots, count * sizeof(*link->slots));
+        if (!link->slots)
+            fatal("out of memory");
+        memset(link->slots + old, 0, (count - old) * sizeof(*link->slots));
+        for (uint32_t i = old; i < count; i++)
+            link->slots[i].next_free = i + 1 < count ? i + 2 : 0;
+        link->slot_count = count;
+        number = old + 1;
+    }
+    slot = &link->slots[number - 1];
+    link->slot_free = slot->next_free;
+    *slot = (struct link_slot){.used = true};
+    link->outstanding++;
+    return number;
+}
+
+static struct link_slot
+slot_take(struct link *link, uint32_t number)
+{
+    struct link_slot slot = link->slots[number - 1];
+
+    link->slots[number - 1] = (struct link_slot){.next_free = link->slot_free};
+    link->slot_free = number;
+    if (link->outstanding-- == LINK_WINDOW)
+        task_wake_all(&link->room);
+    return slot;
+}
+
+/* --- answers --- */
+
+static void
+finish_wait(struct link_wait *wait, int result)
+{
+    wait->result = result;
+    wait->done = true;
+    task_wake_one(&wait->answered);
+}
+
+static int
+decode_answer(struct arena *arena, const struct link_head *head, const struct msg_type *type,
+              const struct msg_type *want, struct slice bytes, const int *fds, struct link_message *reply,
+              struct err *err)
+{
+    struct slice rest;
+
+    if (type != want)
+        return err_set(err, ERR_SYNTAX, "answer %s where %s was due", type->name, want->name);
+    *reply = (struct link_message){.type = type};
+    reply->message = msg_decode(arena, type, slice_make(bytes.ptr, head->message_len), &rest, err);
+    if (!reply->message)
+        return -1;
+    if (rest.len > 0)
+        return err_set(err, ERR_SYNTAX, "%s: bytes after its end", type->name);
+    reply->payload = slice_make(bytes.ptr + head->message_len, bytes.len - head->message_len);
+    reply->fd_count = head->fd_count;
+    if (head->fd_count)
+        memcpy(reply->fds, fds, sizeof(int) * head->fd_count);
+    return 0;
+}
+
+static int
+answer_wait(struct link_slot *slot, const struct link_head *head, const struct msg_type *type, struct slice bytes,
+            const int *fds, struct err *err)
+{
+    struct link_wait *wait = slot->wait;
+    int result = decode_answer(wait->arena, head, type, slot->want, arena_slice(wait->arena, bytes), fds, wait->reply,
+                               err);
+
+    if (result < 0)
+        *wait->err = *err;
+    finish_wait(wait, result);
+    return result;
+}
+
+static int
+answer_done(struct link_slot *slot, const struct link_head *head, const struct msg_type *type, struct slice bytes,
+            const int *fds, struct err *err)
+{
+    struct link_message reply;
+
+    if (decode_answer(link_state.passing, head, type, slot->want, bytes, fds, &reply, err) < 0) {
+        slot->done(slot->done_ctx, NULL, err);
+        return -1;
+    }
+    slot->done(slot->done_ctx, &reply, NULL);
+    return 0;
+}
+
+int
+link_take_answer(struct link *link, const struct link_head *head, const struct msg_type *type, struct slice bytes,
+                 const int *fds, struct err *err)
+{
+    struct link_slot slot;
+    struct link_message forgotten;
+
+    if (head->request == 0 || head->request > link->slot_count || !link->slots[head->request - 1].used)
+        return err_set(err, ERR_SYNTAX, "answer to nothing");
+    slot = slot_take(link, head->request);
+    if (slot.wait)
+        return answer_wait(&slot, head, type, bytes, fds, err);
+    if (slot.done)
+        return answer_done(&slot, head, type, bytes, fds, err);
+    if (decode_answer(link_state.passing, head, type, slot.want, bytes, fds, &forgotten, err) < 0)
+        return -1;
+    link_close_fds(&forgotten);
+    return 0;
+}
+
+/* done() may make new calls, even on this link: they must not be failed with the old ones. */
+void
+link_fail_calls(struct link *link, const char *why)
+{
+    struct link_slot *slots = link->slots;
+    uint32_t count = link->slot_count;
+    struct err err;
+
+    link->slots = NULL;
+    link->slot_count = link->slot_free = 0;
+    link->outstanding = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        if (!slots[i].used)
+            continue;
+        err_set(&err, ERR_CLOSED, "link with %s: %s", link_name(link), why);
+        if (slots[i].wait) {
+            *slots[i].wait->err = err;
+            finish_wait(slots[i].wait, -1);
+        } else if (slots[i].done) {
+            slots[i].done(slots[i].done_ctx, NULL, &err);
+        }
+    }
+    free(slots);
+}
+
+/* --- asking --- */
+
+static int may_wait
+wait_for_room(struct link *link, usec_t deadline, struct err *err)
+{
+    bool freed;
+    int result;
+
+    link_hold(link);
+    result = task_wait(&link->room, deadline, err);
+    freed = link->freed;
+    link_release(link);
+    if (result == 0 && freed)
+        return err_set(err, ERR_CLOSED, "link given up");
+    return result;
+}
+
+static int may_wait
+wait_until_ready(struct link *link, usec_t deadline, struct err *err)
+{
+    bool try_later;
+
+    for (;;) {
+        if (link_ensure_connected(link, &try_later, err) == 0) {
+            if (!link_is_full(link) && link->outstanding < LINK_WINDOW)
+                return 0;
+            if (wait_for_room(link, deadline, err) < 0)
+                return -1;
+            continue;
+        }
+        if (!try_later || loop_now() >= deadline)
+            return -1;
+        link_hold(link);
+        int result = task_sleep(RETRY_CONNECT_TIME, err);
+        link_release(link);
+        if (result < 0)
+            return -1;
+    }
+}
+
+int may_wait
+link_call(struct link *link, struct arena *arena, const struct msg_type *type, const void *message,
+          struct slice payload, const int *fds, unsigned fd_count, const struct msg_type *want,
+          struct link_message *reply, usec_t deadline, struct err *err)
+{
+    struct link_wait wait = {.arena = arena, .reply = reply, .err = err};
+    struct link_head head = {.type = type->code, .flags = LINK_FLAG_REQUEST, .fd_count = (uint8_t)fd_count};
+
+    struct err nobody_asks;
+
+    check(fd_count <= LINK_MAX_FDS);
+    if (!err)
+        wait.err = err = &nobody_asks;
+    if (wait_until_ready(link, deadline, err) < 0)
+        return -1;
+    head.request = slot_new(link);
+    link->slots[head.request - 1].want = want;
+    link->slots[head.request - 1].wait = &wait;
+    link_queue(link, &head, type, message, payload, fds);
+    while (!wait.done) {
+        if (task_wait(&wait.answered, deadline, err) == 0)
+            continue;
+        /* While it is not done, the link exists and the slot is ours. */
+        if (!wait.done) {
+            link->slots[head.request - 1].wait = NULL;
+            return err_context(err, "link with %s: %s", link_name(link), type->name);
+        }
+    }
+    return wait.result;
+}
+
+int
+link_call_async(struct link *link, const struct msg_type *type, const void *message, struct slice payload,
+                const int *fds, unsigned fd_count, const struct msg_type *want,
+                void (*done)(void *ctx, struct link_message *reply, const struct err *), void *done_ctx,
+                struct err *err)
+{
+    struct link_head head = {.type = type->code, .flags = LINK_FLAG_REQUEST, .fd_count = (uint8_t)fd_count};
+    bool try_later;
+
+    check(fd_count <= LINK_MAX_FDS);
+    if (link_ensure_connected(link, &try_later, err) < 0)
+        return -1;
+    head.request = slot_new(link);
+    link->slots[head.request - 1].want = want;
+    link->slots[head.request - 1].done = done;
+    link->slots[head.request - 1].done_ctx = done_ctx;
+    link_queue(link, &head, type, message, payload, fds);
+    return 0;
+}
