@@ -14,6 +14,9 @@
 #undef strdupa
 #undef strndupa
 #undef alloca
+/* Macros under clang, when calls are fortified. */
+#undef sprintf
+#undef vsprintf
 #pragma GCC poison strcpy strcat sprintf vsprintf gets strtok alloca strdupa strndupa gmtime localtime asctime ctime \
     tmpnam mktemp
 
