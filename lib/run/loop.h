@@ -8,6 +8,7 @@
 #define LIB_RUN_LOOP_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "lib/base/clock.h"
 
@@ -16,7 +17,7 @@ struct event_base; /* libevent's, for lib/run and for libraries that join our lo
 void loop_init(void); /* fatal if it fails; also ignores SIGPIPE */
 void loop_release(void);
 
-/* Runs until loop_stop(); tasks that are left are cancelled and joined before it returns. */
+/* Runs until loop_stop(); tasks that are left, and those that they start, are cancelled and joined before it returns. */
 void loop_run(void);
 void loop_stop(void);
 
@@ -29,7 +30,9 @@ usec_t loop_now_wall(void); /* since 1970 */
 
 struct event_base *loop_base(void);
 
-/* Calls fn(arg) at the end of each turn in which loop_want_turn_end(hook) was called, and then once. */
+/* Calls fn(arg) at the end of each turn in which loop_want_turn_end(hook) was called, and then once; hooks run in the
+ * order in which they were asked for. One asked for by another hook runs at the end of the next turn, which then does
+ * not wait. loop_drop_turn_end() before the hook's memory goes. */
 struct loop_hook {
     void (*fn)(void *arg);
     void *arg;
@@ -37,18 +40,22 @@ struct loop_hook {
     struct loop_hook *next;
 };
 void loop_want_turn_end(struct loop_hook *);
+void loop_drop_turn_end(struct loop_hook *);
 
-/* A timer that calls fn(arg) in the loop (not in a task: fn must not wait; it may wake tasks). Zero-fill, then
- * timer_set(). Setting it later than it was set costs no re-arming. */
+/* A timer that calls fn(arg) once in the loop (not in a task: fn must not wait; it may wake tasks and set the timer
+ * again). Zero-fill, then loop_timer_set(). Timers stand in a heap of our own, of which libevent sees one event, and are
+ * moved lazily: setting one later than it was set, or resting it, costs nothing; what is then called too early is put
+ * back. A timer of a process that runs no loop yet may be set after loop_init(). */
 struct loop_timer {
     usec_t due;   /* 0: not set */
-    usec_t armed; /* when libevent will call */
-    void *event;
+    usec_t armed; /* its place in the heap, never later than due */
+    size_t slot;  /* in the heap; 0: not there */
     void (*fn)(void *arg);
     void *arg;
 };
 void loop_timer_set(struct loop_timer *, usec_t due, void (*fn)(void *), void *arg);
-void loop_timer_clear(struct loop_timer *); /* must be called before its memory goes */
+void loop_timer_rest(struct loop_timer *);  /* not set any more, but likely to be again: keeps its place in the heap */
+void loop_timer_clear(struct loop_timer *); /* takes it out of the heap: before its memory goes */
 
 /* Calls fn(arg) in the loop whenever the signal arrives. */
 void loop_on_signal(int signal, void (*fn)(void *arg), void *arg);

@@ -41,7 +41,8 @@ void task_group_init(struct task_group *);
 void task_group_cancel(struct task_group *);
 
 /* Waits until the group is empty, however long it takes (its tasks have deadlines); not interrupted by a cancel of the
- * caller, since what the tasks work on must stay. The caller is not a member. */
+ * caller, since what the tasks work on must stay. The caller is not a member. Outside a task it turns the loop meanwhile
+ * (not from a callback). */
 void may_wait task_group_join(struct task_group *);
 
 /* Starts fn(arg) as a task of the group, at the end of the ready list. name is kept, not copied; it shows in dumps. */
@@ -52,7 +53,7 @@ const char *task_name(const struct task *);
 void task_cancel(struct task *);
 bool task_is_cancelled(void); /* the current one */
 
-/* Gives others a turn. -1: cancelled. */
+/* Gives other tasks and the loop a turn. -1: cancelled. */
 int may_wait task_yield(struct err *) MUST_USE;
 
 /* Waits for the time to pass. -1: cancelled. */
@@ -71,18 +72,24 @@ void task_wake_all(struct task_cond *);
 
 /* A descriptor that tasks wait on: registered with the loop once, edge-triggered; at most one task reads and one
  * writes. The caller owns the descriptor, made non-blocking, and releases the task_fd before closing it.
- * Edge-triggered: try the system call first, and wait only after EAGAIN. */
+ * Edge-triggered: try the system call first, and wait only after EAGAIN; or, on a stream socket, after a read that gave
+ * less than was asked for while it was not closing. Waiting to write registers for one edge each time, because a Unix
+ * socket gives one whenever the other side reads. */
 struct task_fd {
     int fd;
-    bool readable, writable, closing; /* an edge came since the last EAGAIN */
-    bool registered;
-    void *event;
+    bool readable, writable; /* an edge came while nobody waited: the next wait returns at once. May be cleared just
+                              * before the system call is tried, which then tells the truth */
+    bool closing;            /* the other side will send no more, or there was an error: read until the end */
+    void *read_event, *write_event;
     struct task *reader, *writer;
 };
 void task_fd_init(struct task_fd *, int fd);
-void task_fd_release(struct task_fd *);
+void task_fd_release(struct task_fd *); /* nobody may be waiting */
 int may_wait task_fd_wait_read(struct task_fd *, usec_t deadline, struct err *) MUST_USE;
 int may_wait task_fd_wait_write(struct task_fd *, usec_t deadline, struct err *) MUST_USE;
+
+/* Makes those who wait for it go on as if it had become ready. */
+void task_fd_wake(struct task_fd *);
 
 /* Between pin and unpin the current task must not wait; doing so panics (an LMDB transaction pins). They nest. */
 void task_pin(void);
@@ -98,6 +105,9 @@ void pool_submit(void (*fn)(void *arg), void (*done)(void *arg), void *arg);
 
 /* Threads in the pool; before the first use. Default 4; they start on demand. */
 void pool_set_threads(unsigned count);
+
+/* Waits for what the threads do and ends them; loop_release() does it. Completions that were not yet delivered are dropped. */
+void pool_release(void);
 
 /* How many tasks exist; and for tests how many stacks have been made. */
 unsigned task_count(void);
