@@ -24,6 +24,17 @@ int conf_override(struct conf *, const char *name, const char *value, struct err
 
 const char *conf_directory(const struct conf *);
 
+/* From now on a typed question for a parameter whose name begins with from ("smtp_") is answered with the one that
+ * begins with to ("lmtp_"), where the table has that. For the smtp program when it is started as lmtp. */
+void conf_rename(struct conf *, const char *from, const char *to);
+
+/* Calls fn for each setting of main.cf and each override, in the order of names. */
+void conf_each_setting(const struct conf *, void (*fn)(void *ctx, const char *name, const char *value), void *ctx);
+
+/* Lines such as "/etc/postfix/main.cf, line 3: overriding earlier entry: a=b" that came up while main.cf was read: the
+ * commands that people run show them. index from 0; NULL at the end. */
+const char *conf_warning(const struct conf *, unsigned index);
+
 /* The raw text of main.cf or -o, or the default's; NULL if there is no such parameter at all. Not expanded. */
 const char *conf_raw(const struct conf *, const char *name);
 bool conf_is_set(const struct conf *, const char *name); /* in main.cf or by -o */
