@@ -23,11 +23,11 @@ read_all(struct arena *arena, int fd, const char *path, struct slice *content, s
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0 || text.len > CF_FILE_SIZE_LIMIT) {
-            int result = n < 0             ? err_errno(err, "read file %s", path)
-                         : n > 0           ? err_set(err, ERR_SYNTAX, "file %s: is too large", path)
-                         : text.len == 0   ? 0
+            int result = n < 0                           ? err_errno(err, "read file %s", path)
+                         : n > 0                         ? err_set(err, ERR_SYNTAX, "file %s: is too large", path)
+                         : text.len == 0                 ? 0
                          : memchr(text.ptr, 0, text.len) ? err_set(err, ERR_SYNTAX, "file %s: has a NUL in it", path)
-                                           : 0;
+                                                         : 0;
             *content = arena_slice(arena, buf_slice(&text));
             buf_release(&text);
             return result;
@@ -177,7 +177,8 @@ write_copy(const struct cf_edit *edit, const char *temporary, struct slice conte
         return err_errno(err, "create %s", temporary);
     /* Only root can keep a foreign owner; where the owner can't be kept, the mode still is. */
     int result = 0;
-    if ((old.st_uid != geteuid() || old.st_gid != getegid()) && fchown(fd, old.st_uid, old.st_gid) < 0 && geteuid() == 0)
+    if ((old.st_uid != geteuid() || old.st_gid != getegid()) && fchown(fd, old.st_uid, old.st_gid) < 0 &&
+        geteuid() == 0)
         result = -1;
     if (result < 0 || fchmod(fd, old.st_mode & 07777) < 0 || write_all(fd, content) < 0 || fsync(fd) < 0)
         result = err_errno(err, "write %s", temporary);

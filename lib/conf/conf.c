@@ -356,7 +356,8 @@ parse_time(const char *text, char default_unit, usec_t *value)
     unsigned long long number;
     size_t digits = strspn(text, "0123456789");
     usec_t unit = unit_length(text[digits] ? text[digits] : default_unit);
-    if (unit == 0 || (text[digits] && text[digits + 1]) || slice_to_u64(slice_make(text, digits), INT64_MAX, &number) < 0)
+    if (unit == 0 || (text[digits] && text[digits + 1]) ||
+        slice_to_u64(slice_make(text, digits), INT64_MAX, &number) < 0)
         return -1;
     return __builtin_mul_overflow((usec_t)number, unit, value) ? -1 : 0;
 }
@@ -399,9 +400,9 @@ row_of(const char *name, struct param *param, struct err *err)
 
 /* Asks for the parameter's text and its row; then convert() makes the value. */
 static int
-typed(const struct conf *conf, const char *name, int (*convert)(const struct param *, const char *name, const char *text,
-                                                                 void *value, struct err *),
-      void *value, struct err *err)
+typed(const struct conf *conf, const char *name,
+      int (*convert)(const struct param *, const char *name, const char *text, void *value, struct err *), void *value,
+      struct err *err)
 {
     struct arena *arena = arena_new();
     struct param param;

@@ -51,6 +51,7 @@ int conf_time(const struct conf *, const char *name, int64_t *usec, struct err *
 /* Families made from a transport's name: transport_name "relay", suffix "_destination_concurrency_limit": that
  * parameter if set, else default_destination_concurrency_limit (or, for smtp_..., the smtp_ one where documented). */
 int conf_family_int(const struct conf *, const char *transport, const char *suffix, int64_t *, struct err *) MUST_USE;
-int conf_family_time(const struct conf *, const char *transport, const char *suffix, int64_t *usec, struct err *) MUST_USE;
+int conf_family_time(const struct conf *, const char *transport, const char *suffix, int64_t *usec,
+                     struct err *) MUST_USE;
 
 #endif

@@ -162,17 +162,18 @@ expand_compare_levels(struct slice a, struct slice b, int *result, struct err *e
     return 0;
 }
 
-static const struct operator {
+static const struct operator
+{
     const char *text;
     bool less, equal, more; /* the orders for which it holds */
-} operators[] = {
+}
+operators[] = {
     /* longer ones first */
     {"==", false, true, false}, {"!=", true, false, true}, {"<=", true, true, false},
     {">=", false, true, true},  {"<", true, false, false}, {">", false, false, true},
 };
 
-static const struct operator *
-cut_operator(struct slice *s)
+static const struct operator* cut_operator(struct slice *s)
 {
     for (size_t i = 0; i < ARRAY_LEN(operators); i++) {
         size_t len = strlen(operators[i].text);
@@ -203,7 +204,7 @@ compare_operands(struct expander *e, struct slice *s, struct buf *left, struct b
     int order;
     if (cut_operand(e, s, left) < 0)
         return -1;
-    const struct operator *operator= cut_operator(s);
+    const struct operator* operator= cut_operator(s);
     if (!operator)
         return expected(e, "==\" or \"!=\" or \"<\" or \"<=\" or \">=\" or \">", *s);
     bool by_level = slice_starts_with_fold(*s, "level");
@@ -217,7 +218,7 @@ compare_operands(struct expander *e, struct slice *s, struct buf *left, struct b
         order = compare_texts(buf_slice(left), buf_slice(right));
     else if (expand_compare_levels(buf_slice(left), buf_slice(right), &order, e->err) < 0)
         return -1;
-    *holds = order < 0 ? operator->less : order > 0 ? operator->more : operator->equal;
+    *holds = order < 0 ? operator->less : order> 0 ? operator->more : operator->equal;
     return 0;
 }
 

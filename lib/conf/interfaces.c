@@ -6,6 +6,7 @@
 #include <net/if.h>
 #include <netdb.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "lib/base/buf.h"
 #include "lib/base/slice.h"
@@ -100,6 +101,16 @@ add_host(struct gathering *g, struct slice word, struct err *err)
     return 0;
 }
 
+static bool
+kernel_has_ipv6(void)
+{
+    int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return false;
+    close(fd);
+    return true;
+}
+
 static int
 load_protocols(const struct conf *conf, struct interfaces *interfaces, struct err *err)
 {
@@ -118,6 +129,8 @@ load_protocols(const struct conf *conf, struct interfaces *interfaces, struct er
     /* Empty means all, too: Debian's package leaves it empty where it can't find out. */
     if (!interfaces->ipv4 && !interfaces->ipv6)
         interfaces->ipv4 = interfaces->ipv6 = true;
+    if (interfaces->ipv4 && interfaces->ipv6 && !kernel_has_ipv6())
+        interfaces->ipv6 = false;
     arena_free(&arena);
     return result;
 }
@@ -163,9 +176,10 @@ static unsigned
 mask_length(const struct sockaddr *mask)
 {
     unsigned bits = 0;
-    const unsigned char *bytes = mask->sa_family == AF_INET6
-                                     ? ((const struct sockaddr_in6 *)(const void *)mask)->sin6_addr.s6_addr
-                                     : (const unsigned char *)&((const struct sockaddr_in *)(const void *)mask)->sin_addr;
+    const unsigned char *bytes =
+        mask->sa_family == AF_INET6
+            ? ((const struct sockaddr_in6 *)(const void *)mask)->sin6_addr.s6_addr
+            : (const unsigned char *)&((const struct sockaddr_in *)(const void *)mask)->sin_addr;
     size_t size = mask->sa_family == AF_INET6 ? 16 : 4;
     for (size_t i = 0; i < size; i++)
         bits += (unsigned)__builtin_popcount(bytes[i]);

@@ -42,9 +42,9 @@ static void
 warn(struct arena *arena, const struct main_cf_sink *sink, const char *path, const struct cf_line *line)
 {
     if (sink->warning)
-        sink->warning(sink->ctx, arena_printf(arena, "%s, line %u: logical line must not start with whitespace: \"%.*s\"",
-                                              path, line->number, line->text.len > 30 ? 30 : (int)line->text.len,
-                                              line->text.ptr));
+        sink->warning(sink->ctx,
+                      arena_printf(arena, "%s, line %u: logical line must not start with whitespace: \"%.*s\"", path,
+                                   line->number, line->text.len > 30 ? 30 : (int)line->text.len, line->text.ptr));
 }
 
 int

@@ -22,7 +22,8 @@ struct main_cf_sink {
 };
 
 /* content: of the file at path (used in messages). Texts handed to the sink are in the arena. */
-int main_cf_parse(struct arena *, const char *path, struct slice content, const struct main_cf_sink *, struct err *) MUST_USE;
+int main_cf_parse(struct arena *, const char *path, struct slice content, const struct main_cf_sink *,
+                  struct err *) MUST_USE;
 
 /* How main.cf is edited: a change of one name. */
 enum main_cf_action { MAIN_CF_SET, MAIN_CF_COMMENT_OUT, MAIN_CF_REMOVE };

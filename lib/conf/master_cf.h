@@ -22,10 +22,12 @@ enum service_type { SERVICE_INET, SERVICE_UNIX, SERVICE_UNIX_DGRAM, SERVICE_FIFO
 
 enum { MASTER_CF_FIELDS = 8 };
 
-/* What a field's "-" stands for. Chroot's default is yes where compatibility_level is below 1, as in Postfix. */
 struct master_option {
     const char *name, *value; /* -o name=value; not expanded */
 };
+
+/* A line, with each "-" replaced by its default: private and unprivileged y, chroot n (y where compatibility_level is
+ * below 1, as in Postfix), wakeup 0, maxproc default_process_limit. */
 
 struct master_service {
     const char *name; /* "smtp", "127.0.0.1:10025", "[::1]:25", "cleanup" */
@@ -39,12 +41,12 @@ struct master_service {
     unsigned maxproc;      /* 0: no limit */
     bool maxproc_is_given; /* the administrator wrote a number */
     const char *command;   /* "smtpd" */
-    char **args;           /* arguments as exec() wants them, without the command: "-o", "a=b", "flags=Rq"...; NULL at the end */
+    char **args; /* arguments as exec() wants them, without the command: "-o", "a=b", "flags=Rq"...; NULL at the end */
     size_t arg_count;
     struct master_option *options; /* those of -o, in their order */
     size_t option_count;
-    unsigned verbose; /* how many v in -v options */
-    unsigned line;    /* of master.cf, where it begins */
+    unsigned verbose;                     /* how many v in -v options */
+    unsigned line;                        /* of master.cf, where it begins */
     const char *fields[MASTER_CF_FIELDS]; /* as written, "-" and all; the last is the command */
 };
 
@@ -54,8 +56,8 @@ struct master_cf {
     size_t count;
 };
 
-/* Reads DIR/master.cf of the configuration. All is in the arena. A malformed line is an error with file and line; so is
- * a service that is there twice. */
+/* Reads DIR/master.cf of the configuration. All is in the arena. A malformed line is an error with file and line. A service
+ * that is there twice stays twice: whoever starts services should refuse the second. */
 int master_cf_load(const struct conf *, struct arena *, struct master_cf *, struct err *) MUST_USE;
 
 /* The same from text; path for messages. Defaults come from conf. */
@@ -67,8 +69,12 @@ struct master_service *master_cf_find(const struct master_cf *, const char *name
 
 const char *master_type_name(enum service_type);
 
+/* A number, or the name of a TCP service. */
+int master_port(const char *text, unsigned *port, struct err *) MUST_USE;
+
 /* Where an inet service listens: the addresses of its host field, or of inet_interfaces, with its port (a number or a
- * name of /etc/services). With inet_interfaces = all the wildcard addresses of inet_protocols. In the arena. */
+ * name of /etc/services). With inet_interfaces = all the wildcard addresses of inet_protocols (IPv6's is meant
+ * for IPv6 alone: IPV6_V6ONLY). In the arena. */
 int master_service_addresses(const struct conf *, struct arena *, const struct master_service *, struct net_addr **,
                              size_t *count, struct err *) MUST_USE;
 
