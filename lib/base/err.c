@@ -58,7 +58,7 @@ err_errno(struct err *e, const char *fmt, ...)
     va_end(args);
     char why[80];
     size_t len = strlen(e->text);
-    snprintf(e->text + len, sizeof(e->text) - len, ": %s", strerror_r(code, why, sizeof(why)));
+    snprintf(e->text + len, sizeof(e->text) - len, "%s%s", len ? ": " : "", strerror_r(code, why, sizeof(why)));
     errno = code;
     return -1;
 }

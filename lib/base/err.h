@@ -29,7 +29,7 @@ struct err {
  * Control characters in the text become '?'. e may be NULL where nobody wants to know. */
 int err_set(struct err *e, enum err_kind kind, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
-/* The same with ": " and strerror(errno) behind it; kind ERR_IO, or ERR_TIMEOUT, ERR_CLOSED for the errno that mean so. */
+/* The same with ": " and strerror(errno) behind it (the reason alone if the text is empty); kind ERR_IO, or ERR_TIMEOUT, ERR_CLOSED for the errno that mean so. */
 int err_errno(struct err *e, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
 /* Put "context: " before the text that is there. Returns -1. */

@@ -319,10 +319,21 @@ loop_base(void)
     return loop.base;
 }
 
+/* libevent's own complaints; it makes one for a descriptor that can't be watched, which task_fd.c deals with. */
+static void
+event_says(int severity, const char *text)
+{
+    if (severity > EVENT_LOG_WARN)
+        log_warning("event loop: %s", text);
+    else
+        log_debug("event loop: %s", text);
+}
+
 void
 loop_init(void)
 {
     check(!loop.base);
+    event_set_log_callback(event_says);
     signal(SIGPIPE, SIG_IGN);
     struct event_config *config = event_config_new();
     if (!config || event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK | EVENT_BASE_FLAG_IGNORE_ENV) < 0)

@@ -34,12 +34,17 @@ bool net_addr_equal_host(const struct net_addr *, const struct net_addr *);
 /* IPv4-mapped IPv6 to IPv4, in place. */
 void net_addr_unmap(struct net_addr *);
 
-/* A connected (or connecting) stream socket; -1 and *err if not. For TCP sets TCP_NODELAY. bind_to may be NULL. */
-int may_wait net_connect(const struct net_addr *, const struct net_addr *bind_to, usec_t deadline, struct err *) MUST_USE;
+/* A connected stream socket; -1 and *err if not, its text the reason alone ("Connection refused"), to which the caller
+ * adds whom it was for. For TCP sets TCP_NODELAY. bind_to may be NULL. A Unix socket whose queue is full is tried again
+ * until the deadline. */
+int may_wait net_connect(const struct net_addr *, const struct net_addr *bind_to, usec_t deadline,
+                         struct err *) MUST_USE;
 
-/* A listening stream socket. For a Unix path: replaces a stale socket, mode is its permission bits. */
+/* A listening stream socket. IPv6 sockets take IPv6 alone. For a Unix path: replaces a socket that is there (and nothing
+ * else), mode is its permission bits. */
 int net_listen(const struct net_addr *, int backlog, unsigned mode, struct err *) MUST_USE;
 
-int net_set_nonblocking(int fd, bool on);
+/* -1 with errno. */
+int net_set_nonblocking(int fd, bool on) MUST_USE;
 
 #endif

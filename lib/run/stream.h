@@ -37,8 +37,8 @@ void stream_set_deadline(struct stream *, usec_t deadline);
  * STREAM_LINE_CUT; the next call goes on where this one ended. At the end of the input: ERR_CLOSED (bytes without an
  * LF before it are dropped). max is at most STREAM_IN_SIZE - 2. */
 enum stream_line_end { STREAM_LINE_CRLF, STREAM_LINE_LF, STREAM_LINE_CUT };
-int may_wait stream_read_line(struct stream *, size_t max, struct slice *line, enum stream_line_end *ending, struct err *)
-    MUST_USE;
+int may_wait stream_read_line(struct stream *, size_t max, struct slice *line, enum stream_line_end *ending,
+                              struct err *) MUST_USE;
 
 /* Waits until at least one byte is there and shows all that is buffered, without taking it. stream_take() then takes
  * from the front. ERR_CLOSED at the end. */
@@ -66,14 +66,17 @@ int may_wait stream_flush(struct stream *, struct err *) MUST_USE;
  * connection is not encrypted. */
 int may_wait stream_write_through(struct stream *, const void *bytes, size_t n, struct err *) MUST_USE;
 
-/* Turns TLS on as server or client, in mid-connection: flushes output first, then throws away all input that was
- * buffered before the switch (RFC 3207 section 4.2), also what lies in the socket when it is recognisably no
- * handshake. On failure the stream is dead. peer_name may be NULL: what the client asks for by SNI and, with
- * verification, what the certificate must name. */
+/* Turns TLS on as server or client, in mid-connection. All input that came before the switch is thrown away (RFC 3207
+ * section 4.2): what is buffered, and what lies in the socket while the other side can't have begun its handshake
+ * (for a server, if the reply that invites to it is still unflushed, as it should be). Then output is flushed and the
+ * handshake done, before the deadline. From then on nothing is read as clear text. On failure the stream is dead.
+ * peer_name may be NULL: what the client asks for by SNI and, with verification, what the certificate must name. The
+ * context may be freed before the stream. */
 int may_wait stream_start_tls(struct stream *, struct tls_context *, const char *peer_name, struct err *) MUST_USE;
 bool stream_is_tls(const struct stream *);
 
-/* For the log and Received: "TLSv1.3", "TLS_AES_256_GCM_SHA384", 256, 256. Strings belong to OpenSSL. */
+/* For the log and Received: "TLSv1.3", "TLS_AES_256_GCM_SHA384", 256, 256, "X25519", "RSA-PSS (2048 bits)", "SHA256";
+ * the last two are the server's. Strings live as long as the stream. */
 struct tls_info {
     const char *protocol, *cipher;
     int used_bits, algorithm_bits;
@@ -83,7 +86,7 @@ struct tls_info {
 };
 void stream_tls_info(const struct stream *, struct tls_info *);
 
-/* Makes the wait that the owner is in, and all later ones, fail with ERR_CLOSED. */
+/* Makes the wait that the owner is in, and all later ones, fail with ERR_CLOSED. For another task, or the loop. */
 void stream_cancel(struct stream *);
 
 /* Is the peer still there, as far as can be told without waiting? For idle connections about to be used again:

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
 #include <event2/event.h>
 #include <string.h>
 
@@ -51,27 +52,33 @@ task_fd_release(struct task_fd *tfd)
     tfd->read_event = tfd->write_event = NULL;
 }
 
+/* 1: added. 0: the descriptor is always ready (a file in place of a socket, when a daemon is run by hand). */
 static int
 add_event(struct task_fd *tfd, void **event, short what, event_callback_fn fn, struct err *err)
 {
     if (!*event)
         *event = event_new(loop_base(), tfd->fd, what, fn, tfd);
-    if (!*event || event_add(*event, NULL) < 0)
+    if (*event && event_add(*event, NULL) == 0)
+        return 1;
+    if (!*event || errno != EPERM)
         return err_errno(err, "cannot wait for descriptor %d", tfd->fd);
+    event_free(*event);
+    *event = NULL;
     return 0;
 }
 
 int
 task_fd_wait_read(struct task_fd *tfd, usec_t deadline, struct err *err)
 {
+    const short watch = EV_READ | EV_CLOSED | EV_ET | EV_PERSIST;
     check(!tfd->reader);
     if (tfd->readable && !task_is_cancelled()) {
         tfd->readable = false;
         return 0;
     }
-    if (!tfd->read_event &&
-        add_event(tfd, &tfd->read_event, EV_READ | EV_CLOSED | EV_ET | EV_PERSIST, fd_is_readable, err) < 0)
-        return -1;
+    int added = tfd->read_event ? 1 : add_event(tfd, &tfd->read_event, watch, fd_is_readable, err);
+    if (added <= 0)
+        return added;
     tfd->reader = task_current();
     int status = task_suspend(deadline, err);
     tfd->reader = NULL;
@@ -86,8 +93,9 @@ task_fd_wait_write(struct task_fd *tfd, usec_t deadline, struct err *err)
         tfd->writable = false;
         return 0;
     }
-    if (add_event(tfd, &tfd->write_event, EV_WRITE | EV_ET, fd_is_writable, err) < 0)
-        return -1;
+    int added = add_event(tfd, &tfd->write_event, EV_WRITE | EV_ET, fd_is_writable, err);
+    if (added <= 0)
+        return added;
     tfd->writer = task_current();
     int status = task_suspend(deadline, err);
     tfd->writer = NULL;

@@ -15,11 +15,11 @@ enum tls_role { TLS_SERVER, TLS_CLIENT };
 /* NULL or "" means: not given. Strings are not kept. */
 struct tls_settings {
     enum tls_role role;
-    const char *cert_file, *key_file;   /* PEM; the chain after the certificate; key_file NULL: in cert_file */
-    const char *ca_file, *ca_path;      /* trust anchors */
-    const char *protocols;              /* Postfix's form: ">=TLSv1.2", "!SSLv2, !SSLv3" */
-    const char *ciphers;                /* OpenSSL's list for TLS 1.2 and below */
-    bool verify_peer;                   /* client: fail the handshake unless trusted and named; server: ask for one */
+    const char *cert_file, *key_file; /* PEM; the chain after the certificate; key_file NULL: in cert_file */
+    const char *ca_file, *ca_path;    /* trust anchors */
+    const char *protocols;            /* Postfix's form: ">=TLSv1.2", "!SSLv2, !SSLv3" */
+    const char *ciphers;              /* OpenSSL's list for TLS 1.2 and below */
+    bool verify_peer;                 /* client: fail the handshake unless trusted and named; server: ask for one */
     bool session_tickets;
 };
 
