@@ -120,10 +120,10 @@ def owner():
 
 
 class Instance:
-    def __init__(self, *, target=None, relay=None, settings=None, services=(), wrap=(), disk=None, dns=None, name="mail", start=True):
+    def __init__(self, *, target=None, relay=None, settings=None, services=(), wrap=(), disk=None, dns=None, name="mail", start=True, home=None):
         """relay: a Sink or "host:port" that all mail goes to, None: nothing is set. wrap: daemons that start through control/NAME
         (see inject.py). disk: a Disk that is to hold the queue and data directories (mounted here, removed by close()). dns: a
-        Dns that the resolver asks. start=False: don't start when entered."""
+        Dns that the resolver asks. start=False: don't start when entered. home: where it lives (made before), else a temporary place."""
         self.target = target or default_target()
         reason = unavailable(self.target)
         if reason:
@@ -132,7 +132,7 @@ class Instance:
         self.settings, self.services, self.wrap, self.relay, self.dns = dict(settings or {}), list(services), list(wrap), relay, dns
         parent = f"{self.root}/srv" if self.root else tempfile.gettempdir()
         os.makedirs(parent, exist_ok=True)
-        self.base = tempfile.mkdtemp(prefix=f"{name}-", dir=parent)
+        self.base = home or tempfile.mkdtemp(prefix=f"{name}-", dir=parent)
         os.chmod(self.base, 0o755)
         self.etc, self.data, self.daemons, self.commands, self.control = (f"{self.base}/{d}" for d in ("etc", "data", "daemons", "commands", "control"))
         self.spool = f"{self.base}/spool"
@@ -154,6 +154,8 @@ class Instance:
             os.makedirs(directory, exist_ok=True)
         if self.root:
             self._mount_tree()
+            if self.dns:
+                self._ask_dns()
             self.user, self.group = "postfix", "postdrop"
             uid = self._tree_uid("postfix")
             daemon_dir = f"{self.root}/usr/lib/postfix/sbin"
@@ -189,6 +191,13 @@ class Instance:
         for kind, args in (("dev", ["--bind", "/dev"]), ("proc", ["-t", "proc", "proc"])):
             if not os.path.ismount(f"{self.root}/{kind}"):
                 subprocess.run(["mount", *args, f"{self.root}/{kind}"], check=True)
+
+    def _ask_dns(self):
+        """A tree's mail system asks the name servers of its /etc/resolv.conf, at port 53; ours lies over it until close()."""
+        path = f"{self.base}/resolv.conf"
+        with open(path, "w") as f:
+            f.write(f"nameserver {self.dns.host}\noptions timeout:1 attempts:1\n")
+        subprocess.run(["mount", "--bind", path, f"{self.root}/etc/resolv.conf"], check=True)
 
     def _tree_uid(self, name):
         with open(f"{self.root}/etc/passwd") as f:
@@ -342,6 +351,8 @@ class Instance:
     def close(self):
         """Kills what still runs; removes the directory unless keep is set."""
         self.kill_all()
+        if self.root and self.dns:
+            subprocess.run(["umount", f"{self.root}/etc/resolv.conf"], check=False)
         if self.disk and not self.keep:
             self.disk.remove()
         if self.keep:
