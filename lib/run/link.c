@@ -72,6 +72,7 @@ link_init(const struct link_protocol *protocol, const char *program, uid_t trust
     check(strlen(program) <= 20);
     index_types(protocol);
     task_group_init(&link_state.tasks);
+    list_init(&link_state.servers);
     if (!link_state.passing)
         link_state.passing = arena_new();
 }
@@ -122,6 +123,8 @@ on_turn_end(void *arg)
     struct link *link = arg;
 
     link_flush(link);
+    if (link->retiring && link->outstanding == 0 && link->out.len == 0)
+        link_end(link, "the server retired");
     link_release(link);
 }
 
@@ -174,7 +177,7 @@ attach(struct link *link, int fd)
 {
     link->fd = fd;
     link->generation++;
-    link->hello_seen = false;
+    link->hello_seen = link->retiring = false;
     link->blocked = false;
     link->out_position = 0;
     link->readable = event_new(loop_base(), fd, EV_READ | EV_PERSIST | EV_ET, on_readable, link);
@@ -217,8 +220,12 @@ link_end(struct link *link, const char *why)
     link_cancel_requests(link);
     link_fail_calls(link, why);
     link->peer_pid = 0;
-    if (link->server)
+    if (link->server) {
         link->freed = true;
+        list_remove(&link->server_link);
+        link_state.server_count--;
+        task_wake_all(&link_state.server_gone);
+    }
     link->closed_due = true;
     link_report_closed(link);
     task_wake_all(&link->room);
@@ -265,6 +272,15 @@ check_peer(int fd, pid_t *pid, struct err *err)
     return 0;
 }
 
+static void
+tell_retire(struct link *link)
+{
+    static const struct msg_type retire_type = {.name = "retire", .code = LINK_CODE_RETIRE};
+
+    if (link->hello_seen)
+        link_queue(link, &(struct link_head){.type = LINK_CODE_RETIRE}, &retire_type, NULL, (struct slice){0}, NULL);
+}
+
 int
 link_take_hello(struct link *link, struct slice message, struct err *err)
 {
@@ -287,6 +303,8 @@ link_take_hello(struct link *link, struct slice message, struct err *err)
     loop_timer_clear(&link->hello_timer);
     if (link->server)
         send_hello(link);
+    if (link->server && link_state.draining)
+        tell_retire(link);
     return 0;
 }
 
@@ -314,6 +332,8 @@ accept_any(int fd, const struct link_handler *handlers, unsigned count, void *ct
     link = link_new(handlers, count, ctx, closed);
     link->server = true;
     link->trigger = trigger;
+    list_append(&link_state.servers, &link->server_link);
+    link_state.server_count++;
     attach(link, fd);
     loop_timer_set(&link->hello_timer, loop_now() + HELLO_TIME, on_hello_timeout, link);
     return link;
@@ -398,6 +418,35 @@ link_ensure_connected(struct link *link, bool *try_later, struct err *err)
     attach(link, fd);
     send_hello(link);
     return 0;
+}
+
+/* --- retiring --- */
+
+void
+link_take_retire(struct link *link)
+{
+    link->retiring = true;
+    link_want_flush(link);
+}
+
+int may_wait
+link_drain_servers(usec_t deadline, struct err *err)
+{
+    link_state.draining = true;
+    LIST_EACH(at, &link_state.servers)
+    {
+        tell_retire(LIST_ENTRY(at, struct link, server_link));
+    }
+    while (link_state.server_count > 0)
+        if (task_wait(&link_state.server_gone, deadline, err) < 0)
+            return -1;
+    return 0;
+}
+
+unsigned
+link_server_count(void)
+{
+    return link_state.server_count;
 }
 
 /* --- what callers ask --- */

@@ -100,8 +100,7 @@ struct link *link_accept_public(int fd, const struct link_handler *, unsigned ha
 struct arena *link_request_arena(struct link_request *);
 struct link *link_request_link(struct link_request *);
 bool link_request_is_oneway(const struct link_request *);
-/* Answers and ends the request: its memory is gone, except in a task handler, where it stays until the handler
- * returns. Never waits; if the link has gone, only the memory is given back. Descriptors are duplicated before it returns. */
+/* Answers and ends the request: its memory goes, but in the request's own handler only when that returns. Never waits; if the link has gone, only the memory is given back. Descriptors are duplicated before it returns. */
 void link_reply(struct link_request *, const struct msg_type *, const void *message, struct slice payload, const int *fds,
                 unsigned fd_count);
 
@@ -136,6 +135,12 @@ int link_call_async(struct link *, const struct msg_type *, const void *message,
                     unsigned fd_count, const struct msg_type *want,
                     void (*done)(void *ctx, struct link_message *reply, const struct err *), void *done_ctx,
                     struct err *) MUST_USE;
+
+/* Ends service in good order: tells the clients of all server links that no new calls should come here; each finishes
+ * what is outstanding, closes, and connects anew at its next use (to a successor on the same socket). Waits until the
+ * last link has gone. -1: cancelled, or ERR_TIMEOUT: some are left. */
+int may_wait link_drain_servers(usec_t deadline, struct err *) MUST_USE;
+unsigned link_server_count(void);
 
 /* How many calls are waiting for an answer. */
 unsigned link_outstanding(const struct link *);

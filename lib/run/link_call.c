@@ -54,6 +54,8 @@ slot_take(struct link *link, uint32_t number)
     link->slot_free = number;
     if (link->outstanding-- == LINK_WINDOW)
         task_wake_all(&link->room);
+    if (link->outstanding == 0 && link->retiring)
+        link_want_flush(link); /* which ends it */
     return slot;
 }
 
@@ -186,7 +188,7 @@ wait_until_ready(struct link *link, usec_t deadline, struct err *err)
 
     for (;;) {
         if (link_ensure_connected(link, &try_later, err) == 0) {
-            if (!link_is_full(link) && link->outstanding < LINK_WINDOW)
+            if (!link_is_full(link) && link->outstanding < LINK_WINDOW && !link->retiring)
                 return 0;
             if (wait_for_room(link, deadline, err) < 0)
                 return -1;

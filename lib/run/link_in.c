@@ -67,7 +67,7 @@ link_reply(struct link_request *request, const struct msg_type *type, const void
     request->answered = true;
     if (link->fd >= 0)
         link_queue(link, &head, type, message, payload, fds);
-    if (!request->in_task)
+    if (!request->in_handler)
         free_request(request);
 }
 
@@ -153,7 +153,7 @@ serve_kept(struct link *link, const struct link_handler *handler, const struct l
                                      .arena = arena,
                                      .number = head->request,
                                      .oneway = !(head->flags & LINK_FLAG_REQUEST),
-                                     .in_task = handler->task,
+                                     .in_handler = true,
                                      .handler = handler,
                                      .in = in};
     if (decode_into(arena, in, handler->type, head, arena_slice(arena, bytes), fds, err) < 0) {
@@ -166,6 +166,9 @@ serve_kept(struct link *link, const struct link_handler *handler, const struct l
         request->task = task_spawn(&link_state.tasks, handler->type->name, run_request, request);
     } else {
         handler->fn(request, in, link->ctx);
+        request->in_handler = false;
+        if (request->answered)
+            free_request(request);
     }
     return 0;
 }
@@ -195,6 +198,10 @@ take_frame(struct link *link, const struct link_head *head, struct slice bytes, 
         if (head->type != LINK_CODE_HELLO || head->fd_count || head->message_len != head->len)
             return err_set(err, ERR_SYNTAX, "no hello");
         return link_take_hello(link, bytes, err);
+    }
+    if (head->type == LINK_CODE_RETIRE && !link->server) {
+        link_take_retire(link);
+        return 0;
     }
     type = head->type < link_state.code_count ? link_state.by_code[head->type] : NULL;
     if (!type)

@@ -22,6 +22,7 @@ struct event;
 enum {
     LINK_VERSION = 1,
     LINK_CODE_HELLO = 1,
+    LINK_CODE_RETIRE = 2, /* empty; from a server: see link_drain_servers() */
     LINK_HELLO_LIMIT = 64, /* so the first byte of a HELLO is no capital letter: see link_accept_public() */
     LINK_FLAG_REQUEST = 1, /* wants an answer */
     LINK_FLAG_ANSWER = 2,
@@ -69,6 +70,7 @@ struct link {
     unsigned generation; /* counts connections, so that a reading loop notices the end of its own */
     struct event *readable, *writable;
     bool hello_seen;
+    bool retiring; /* the server wants no new calls: ends when none is outstanding */
     bool freed; /* link_free() was called, or a server's connection ended: goes with the last holder */
     bool closed_due; /* closed() waits for the tasks in `requests` */
     bool blocked; /* the kernel took no more; `writable` is armed */
@@ -94,6 +96,7 @@ struct link {
     struct task_cond room;
 
     struct list requests;
+    struct list server_link; /* in link_state.servers */
 };
 
 struct link_request {
@@ -101,7 +104,7 @@ struct link_request {
     struct link *owner;
     struct arena *arena; /* the request lies in it */
     uint32_t number;
-    bool oneway, answered, in_task;
+    bool oneway, answered, in_handler;
     const struct link_handler *handler;
     struct link_message *in;
     struct task *task;
@@ -117,6 +120,10 @@ struct link_state {
     char *scratch;        /* what a read fills, and a reading loop empties before it returns */
     struct arena *passing; /* for what goes when a handler in the loop returns */
     struct task_group tasks;
+    struct list servers; /* links with a connection that we accepted */
+    unsigned server_count;
+    bool draining; /* new ones are to go, too */
+    struct task_cond server_gone;
 };
 extern struct link_state link_state;
 void link_hold(struct link *);
@@ -125,11 +132,13 @@ void link_release(struct link *);
 void link_end(struct link *, const char *why);
 int link_ensure_connected(struct link *, bool *try_later, struct err *) MUST_USE;
 int link_take_hello(struct link *, struct slice message, struct err *) MUST_USE;
+void link_take_retire(struct link *);
 const char *link_name(const struct link *);
 
 /* link_out.c */
 void link_queue(struct link *, const struct link_head *, const struct msg_type *, const void *message,
                 struct slice payload, const int *fds);
+void link_want_flush(struct link *); /* at the end of this turn */
 void link_flush(struct link *);
 void link_drop_output(struct link *);
 

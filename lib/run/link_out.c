@@ -45,6 +45,15 @@ attach_fds(struct link *link, const int *fds, unsigned count)
 }
 
 void
+link_want_flush(struct link *link)
+{
+    if (link->flush.wanted)
+        return;
+    link_hold(link);
+    loop_want_turn_end(&link->flush);
+}
+
+void
 link_queue(struct link *link, const struct link_head *template, const struct msg_type *type, const void *message,
            struct slice payload, const int *fds)
 {
@@ -65,10 +74,7 @@ link_queue(struct link *link, const struct link_head *template, const struct msg
     head.len = (uint32_t)(link->out.len - at - sizeof(head));
     check(head.type != LINK_CODE_HELLO || head.len <= LINK_HELLO_LIMIT);
     memcpy(link->out.ptr + at, &head, sizeof(head));
-    if (!link->flush.wanted) {
-        link_hold(link);
-        loop_want_turn_end(&link->flush);
-    }
+    link_want_flush(link);
 }
 
 /* One sendmsg of n bytes, with descriptors for the first of them if mark is given. */
