@@ -80,8 +80,8 @@ on_segment(struct link_request *request, struct link_message *in, void *ctx)
     struct segment *segment = calloc(1, sizeof *segment);
     if (!segment)
         fatal("out of memory");
-    *segment = (struct segment){
-        .number = message->segment, .generation = message->generation, .fd = in->fds[0], .users = 1};
+    *segment =
+        (struct segment){.number = message->segment, .generation = message->generation, .fd = in->fds[0], .users = 1};
     in->fd_count = 0;
     list_append(&feed->segments, &segment->link);
 }
@@ -93,7 +93,7 @@ feed_closed(void *ctx, struct link *link)
     struct feed *feed = ctx;
 
     LIST_EACH(at, &feed->segments)
-        forget(LIST_ENTRY(at, struct segment, link));
+    forget(LIST_ENTRY(at, struct segment, link));
     free(feed);
 }
 

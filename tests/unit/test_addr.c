@@ -9,7 +9,10 @@
 
 #include "lib/mail/addr.h"
 
-#define S(text) {text, sizeof(text) - 1}
+#define S(text)                \
+    {                          \
+        text, sizeof(text) - 1 \
+    }
 
 /* want NULL: refused. */
 struct path_row {
@@ -97,8 +100,8 @@ static void
 test_quoting_comes_back(void **state)
 {
     (void)state;
-    static const char *const raws[] = {"a@b",      "a b@c",   "a\"b\\c@d", "@d",      ".a@b", "a.@b", "a..b@c", "a@x@d",
-                                       "x%y@z",    "",        "noat",      "a,b@c",   "(a)@b"};
+    static const char *const raws[] = {"a@b",   "a b@c", "a\"b\\c@d", "@d",   ".a@b",  "a.@b", "a..b@c",
+                                       "a@x@d", "x%y@z", "",          "noat", "a,b@c", "(a)@b"};
     struct arena *arena = arena_new();
     struct err err;
 
