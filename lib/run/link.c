@@ -73,6 +73,7 @@ link_init(const struct link_protocol *protocol, const char *program, uid_t trust
     index_types(protocol);
     task_group_init(&link_state.tasks);
     list_init(&link_state.servers);
+    list_init(&link_state.all);
     if (!link_state.passing)
         link_state.passing = arena_new();
 }
@@ -97,6 +98,8 @@ free_now(struct link *link)
     check(link->magic == LINK_MAGIC);
     link->magic = 0;
     loop_timer_clear(&link->hello_timer);
+    list_remove(&link->all_link);
+    buf_release(&link->out);
     free(link->slots);
     free(link->path);
     free(link);
@@ -146,6 +149,7 @@ link_new(const struct link_handler *handlers, unsigned handler_count, void *ctx,
     link->flush = (struct loop_hook){.fn = on_turn_end, .arg = link};
     list_init(&link->requests);
     list_init(&link->room.waiters);
+    list_append(&link_state.all, &link->all_link);
     return link;
 }
 
@@ -447,6 +451,20 @@ unsigned
 link_server_count(void)
 {
     return link_state.server_count;
+}
+
+void
+link_trim(void)
+{
+    LIST_EACH(at, &link_state.all)
+    {
+        struct link *link = LIST_ENTRY(at, struct link, all_link);
+
+        if (link->out.len == 0)
+            buf_release(&link->out);
+    }
+    free(link_state.scratch);
+    link_state.scratch = NULL;
 }
 
 /* --- what callers ask --- */

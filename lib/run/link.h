@@ -142,6 +142,9 @@ int link_call_async(struct link *, const struct msg_type *, const void *message,
 int may_wait link_drain_servers(usec_t deadline, struct err *) MUST_USE;
 unsigned link_server_count(void);
 
+/* Gives back the buffers that are empty, for when the process has been idle for a while. */
+void link_trim(void);
+
 /* How many calls are waiting for an answer. */
 unsigned link_outstanding(const struct link *);
 

@@ -97,6 +97,7 @@ struct link {
 
     struct list requests;
     struct list server_link; /* in link_state.servers */
+    struct list all_link;
 };
 
 struct link_request {
@@ -120,6 +121,7 @@ struct link_state {
     char *scratch;        /* what a read fills, and a reading loop empties before it returns */
     struct arena *passing; /* for what goes when a handler in the loop returns */
     struct task_group tasks;
+    struct list all;
     struct list servers; /* links with a connection that we accepted */
     unsigned server_count;
     bool draining; /* new ones are to go, too */

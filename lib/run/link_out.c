@@ -11,7 +11,7 @@
 #include "lib/base/log.h"
 #include "lib/run/link_internal.h"
 
-enum { KEEP_CAPACITY = 128 << 10 }; /* an empty output buffer larger than this goes back */
+enum { KEEP_CAPACITY = 1 << 20 }; /* an empty output buffer larger than this goes back at once: see link_trim() */
 
 static void
 close_all(const int *fds, unsigned count)
