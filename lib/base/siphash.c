@@ -8,10 +8,6 @@
 
 #include "lib/base/check.h"
 
-struct state {
-    uint64_t v0, v1, v2, v3;
-};
-
 static inline uint64_t
 rotate(uint64_t x, int by)
 {
@@ -19,7 +15,7 @@ rotate(uint64_t x, int by)
 }
 
 static inline void
-sip_round(struct state *s)
+sip_round(struct siphash_state *s)
 {
     s->v0 += s->v1;
     s->v2 += s->v3;
@@ -34,37 +30,82 @@ sip_round(struct state *s)
 }
 
 static inline void
-compress(struct state *s, uint64_t word)
+compress(struct siphash_state *s, uint64_t word)
 {
     s->v3 ^= word;
     sip_round(s);
     s->v0 ^= word;
 }
 
-uint64_t
-siphash(const struct siphash_key *key, const void *bytes, size_t len)
+void
+siphash_begin(struct siphash_state *s, const struct siphash_key *key)
 {
-    struct state s = {
-        .v0 = key->k0 ^ 0x736f6d6570736575,
-        .v1 = key->k1 ^ 0x646f72616e646f6d,
-        .v2 = key->k0 ^ 0x6c7967656e657261,
-        .v3 = key->k1 ^ 0x7465646279746573,
-    };
-    const char *at = bytes;
+    s->v0 = key->k0 ^ 0x736f6d6570736575;
+    s->v1 = key->k1 ^ 0x646f72616e646f6d;
+    s->v2 = key->k0 ^ 0x6c7967656e657261;
+    s->v3 = key->k1 ^ 0x7465646279746573;
+    s->total = 0;
+}
+
+/* Whole words of the bytes; the state is kept in a local copy, so that it stays in registers. */
+static void
+add_words(struct siphash_state *state, const unsigned char *at, size_t words)
+{
+    struct siphash_state s = *state;
     uint64_t word;
-    for (size_t left = len; left >= 8; left -= 8, at += 8) {
+
+    for (; words > 0; words--, at += 8) {
         memcpy(&word, at, 8);
         compress(&s, le64toh(word));
     }
-    word = 0;
-    if (len & 7)
-        memcpy(&word, at, len & 7);
-    compress(&s, le64toh(word) | (uint64_t)len << 56);
-    s.v2 ^= 0xff;
-    sip_round(&s);
-    sip_round(&s);
-    sip_round(&s);
-    return s.v0 ^ s.v1 ^ s.v2 ^ s.v3;
+    *state = s;
+}
+
+void
+siphash_add(struct siphash_state *s, const void *bytes, size_t len)
+{
+    const unsigned char *at = bytes;
+    size_t held = s->total & 7;
+
+    if (len == 0)
+        return;
+    s->total += len;
+    if (held) {
+        size_t n = len < 8 - held ? len : 8 - held;
+
+        memcpy(s->tail + held, at, n);
+        at += n;
+        len -= n;
+        if (held + n < 8)
+            return;
+        add_words(s, s->tail, 1);
+    }
+    add_words(s, at, len / 8);
+    memcpy(s->tail, at + len / 8 * 8, len & 7);
+}
+
+uint64_t
+siphash_end(struct siphash_state *s)
+{
+    uint64_t word = 0;
+
+    memcpy(&word, s->tail, s->total & 7);
+    compress(s, le64toh(word) | s->total << 56);
+    s->v2 ^= 0xff;
+    sip_round(s);
+    sip_round(s);
+    sip_round(s);
+    return s->v0 ^ s->v1 ^ s->v2 ^ s->v3;
+}
+
+uint64_t
+siphash(const struct siphash_key *key, const void *bytes, size_t len)
+{
+    struct siphash_state s;
+
+    siphash_begin(&s, key);
+    siphash_add(&s, bytes, len);
+    return siphash_end(&s);
 }
 
 struct siphash_key

@@ -14,6 +14,16 @@ struct siphash_key {
 /* SipHash-1-3 of the bytes. */
 uint64_t siphash(const struct siphash_key *, const void *bytes, size_t len);
 
+/* The same of bytes that come in pieces: begin, add any number of times, end. */
+struct siphash_state {
+    uint64_t v0, v1, v2, v3;
+    uint64_t total;        /* bytes so far */
+    unsigned char tail[8]; /* the last total % 8 of them */
+};
+void siphash_begin(struct siphash_state *, const struct siphash_key *);
+void siphash_add(struct siphash_state *, const void *bytes, size_t len);
+uint64_t siphash_end(struct siphash_state *);
+
 /* A key from the system's random numbers; fatal if there are none. */
 struct siphash_key siphash_random_key(void);
 
