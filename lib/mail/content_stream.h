@@ -15,8 +15,8 @@ int content_stream_pair(int fds[2], struct err *) MUST_USE;
 int may_wait content_stream_send(struct stream *, struct slice bytes, struct err *) MUST_USE;
 int may_wait content_stream_finish(struct stream *, struct err *) MUST_USE;
 
-/* A piece of at most the stream's buffer; an empty slice at the complete end; ERR_CLOSED if the sender gave up.
- * *left is 0 at the first call, and kept between calls. */
+/* A piece of at most the stream's buffer, valid until the next call; an empty slice at the complete end; ERR_CLOSED if
+ * the sender gave up. *left is 0 at the first call, and kept between calls. */
 int may_wait content_stream_receive(struct stream *, uint32_t *left, struct slice *bytes, struct err *) MUST_USE;
 
 #endif

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* lib/mail/queue_file.h: queue files exactly as Postfix writes and reads them (../shared/dropin/queue-file.md in the
- * developers' papers; queue_file(5) in our manual).
+/* lib/mail/queue_file.h: queue files exactly as Postfix writes and reads them (queue_file(5)).
  *
  * All calls block: they run in the thread pool (task_run_blocking), in commands, or at start-up. A file is written
  * under a name with a dot, mode 0600, then fchmod 0700, fsync, mtime, rename, fsync of the directory. */
@@ -16,8 +15,10 @@
 #include "lib/base/err.h"
 #include "lib/mail/messages.h"
 
-/* Reads size record, envelope and extracted segments of an open file; pointers are followed. recipients' offsets are those of their R records. content_offset gets
- * where the content begins. The result (texts copied) lives in the arena. -1: ERR_SYNTAX: corrupt, to be moved to corrupt/. ERR_IO: try later. */
+/* Reads size record, envelope and extracted segments of an open file; pointers are followed; the content is jumped over.
+ * recipients' offsets are those of their R records. content_offset gets where the content begins. queue_id and number
+ * are not in a file: "" and 0. The result (texts copied) lives in the arena. -1: ERR_SYNTAX: corrupt, to be moved to
+ * corrupt/. ERR_IO: try later. */
 int queue_file_read(int fd, struct arena *, struct envelope *, uint64_t *content_offset, struct err *) MUST_USE;
 
 /* Where content comes from when a file is written: calls return bytes in text form (LF line ends, no dot-stuffing).
@@ -34,19 +35,22 @@ struct queue_file_target {
     unsigned mode;        /* 0700 */
 };
 
-/* Writes a complete file, durable under its name when 0 is returned; on -1 nothing is left behind. */
-int queue_file_write(const struct queue_file_target *, const struct envelope *, const struct queue_file_content *, struct err *)
-    MUST_USE;
+/* Writes a complete file, durable under its name when 0 is returned; on -1 nothing is left behind. An envelope without
+ * recipients, sender ("" is one) or arrival time is ERR_PERM, and so is a content without a byte. */
+int queue_file_write(const struct queue_file_target *, const struct envelope *, const struct queue_file_content *,
+                     struct err *) MUST_USE;
 
-/* Marks a recipient as done in place (R becomes D). */
+/* Marks a recipient as done in place (R becomes D). ERR_SYNTAX: there is none at that offset. */
 int queue_file_mark_done(int fd, int64_t offset, struct err *) MUST_USE;
-/* Overwrites the W record: the sender was told of the delay. */
+/* Overwrites the W record: the sender was told of the delay. Nothing to do if there is none. */
 int queue_file_mark_warned(int fd, struct err *) MUST_USE;
 int queue_file_sync(int fd, struct err *) MUST_USE;
 
-/* Reading the content as text: LF ends, L records joined. Opaque reader over an open file. */
+/* Reading the content as text: LF ends, L records joined; a last line that lacks its newline gets one. Opaque reader over
+ * an open file. -1: ERR_SYNTAX: a record that does not belong there. */
 struct queue_file_reader;
-struct queue_file_reader *queue_file_reader_new(struct arena *, int fd, uint64_t content_offset);
+struct queue_file_reader *queue_file_reader_new(struct arena *, int fd, uint64_t content_offset, struct err *);
 ssize_t queue_file_reader_read(struct queue_file_reader *, void *bytes, size_t size, struct err *);
+void queue_file_reader_rewind(struct queue_file_reader *);
 
 #endif

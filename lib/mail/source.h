@@ -22,19 +22,25 @@ struct source;
 struct source *source_open_image(struct arena *, int segment_fd, uint64_t offset, uint64_t length, struct err *);
 struct source *source_open_file(struct arena *, int fd, struct err *);
 
+/* Lives as long as the source. */
 const struct envelope *source_envelope(struct source *);
 
 /* Content in wire form: CRLF, dot-stuffed, the final ".\r\n" included; in pieces as they come cheapest: *bytes stays valid until
  * the next call. 1: a piece; 0: the end; -1: error. */
 int source_next_wire(struct source *, struct slice *bytes, struct err *) MUST_USE;
 
-/* Content as text: LF ends, dot-stuffing undone; up to size bytes; 0 at the end. */
+/* Content as text: LF ends, dot-stuffing undone; up to size bytes; 0 at the end. Not to be mixed with source_next_wire()
+ * without a source_rewind() between. */
 ssize_t source_read_text(struct source *, void *bytes, size_t size, struct err *) MUST_USE;
 
 /* Back to the start of the content. */
 void source_rewind(struct source *);
 
-/* The whole content in one piece in wire form if it is an image of at most `max` bytes, else an empty slice: the fast path of relaying. */
+/* The whole content in one piece in wire form, with the final dot line, if it is an image of at most `max` bytes that was
+ * read whole, else an empty slice: the fast path of relaying. */
 struct slice source_whole_wire(struct source *, size_t max);
+
+/* For queue_file_write(): ctx is the source. */
+ssize_t source_read_content(void *ctx, void *bytes, size_t size, struct err *);
 
 #endif

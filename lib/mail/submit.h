@@ -19,11 +19,14 @@ void submitter_free(struct submitter **);
  * none is left. */
 int may_wait submitter_new_id(struct submitter *, bool long_form, int64_t *number, char *id, struct err *) MUST_USE;
 
-/* A content that is complete in memory, in wire form. *answer lives in the arena. -1: cleanup can't be reached (451). */
+/* A content that is complete in memory, in wire form, without the final dot line, its last line ended by CRLF. *answer
+ * lives in the arena. -1: cleanup can't be reached, or went away before it answered (451). */
 int may_wait submitter_send(struct submitter *, struct arena *, const struct envelope *, struct slice content,
                             struct msg_submitted *answer, struct err *) MUST_USE;
 
-/* A larger one, or one of unknown size, in pieces (wire form). finish gives the answer; abort throws it away. */
+/* A larger one, or one of unknown size, in pieces (wire form). finish gives the answer, which lives in the arena; abort
+ * throws it away. Both end the submission. When cleanup refuses in the midst of it, further writes do nothing, and finish
+ * tells what it said. */
 struct submission;
 struct submission *may_wait submission_begin(struct submitter *, struct arena *, const struct envelope *, struct err *);
 int may_wait submission_write(struct submission *, struct slice, struct err *) MUST_USE;

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* lib/mail/journal_internal.h: what journal.c and journal_large.c share. */
+#ifndef LIB_MAIL_JOURNAL_INTERNAL_H
+#define LIB_MAIL_JOURNAL_INTERNAL_H
+
+#include "lib/mail/journal.h"
+#include "lib/mail/journal_segment.h"
+#include "lib/run/loop.h"
+#include "lib/run/task.h"
+
+/* The life of a segment: made or renewed (in the pool) -> ready -> current -> sealed -> all released -> idle, to be
+ * renewed, or removed. A segment is on one list; the pool works on one that is on none (working). */
+struct journal {
+    struct journal_settings settings;
+    int dir_fd;
+    uint32_t last_number;
+    struct journal_counts counts;
+
+    struct segment *current;
+    struct segment *working; /* being made or renewed */
+    struct list ready, sealed, idle;
+    unsigned in_use; /* of ordinary size, on whatever list */
+
+    struct list queue; /* struct append: to be committed */
+    size_t waiting;    /* bytes in queue and batch */
+    struct list batch; /* being committed */
+    bool committing;
+    struct segment *committing_to;
+    struct err commit_err; /* set by the pool's thread when it fails */
+    int commit_result;
+    struct iovec *iovs;
+    unsigned iov_room;
+
+    struct err make_err;
+    int make_result;
+
+    struct loop_hook hook;
+    struct task_cond idle_cond; /* nothing of ours runs in the pool any more */
+};
+
+/* A segment all of whose images are released, or that never had one, on no list: what becomes of it? */
+void journal_dispose(struct journal *, struct segment *);
+
+#endif

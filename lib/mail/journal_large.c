@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A content of any size, through memory of constant size, into a segment made for it alone: first the content, behind
+ * space for header and envelope; these last. Nobody takes the segment for one before it is synced and named. */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "lib/base/check.h"
+#include "lib/mail/journal_internal.h"
+
+enum {
+    GATHER_SIZE = 256 * 1024,   /* so much goes to the pool's thread at once */
+    WRITE_BEHIND = 4 << 20,     /* the disk gets to know of so many bytes early, so that the sync has little left to do */
+};
+
+struct journal_large {
+    struct journal *journal;
+    struct segment *segment;
+    uint64_t expected;
+    uint32_t hint;
+    size_t envelope_max;
+    uint64_t content_start;
+    uint64_t written; /* of the content; what is in gathered is not */
+    uint64_t pushed;  /* the file up to here was handed to the disk */
+    struct siphash_state sum;
+    char *gathered;
+    size_t gathered_len;
+    struct slice envelope;
+    int result;
+    struct err err;
+};
+
+static void
+create_run(void *arg)
+{
+    struct journal_large *l = arg;
+
+    l->result = segment_create(l->journal->dir_fd, l->hint, 0, l->segment, &l->err);
+    if (l->result == 0 && l->expected > 0 &&
+        fallocate(l->segment->fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)(l->content_start + l->expected)) < 0 &&
+        errno == ENOSPC) {
+        l->result = err_errno(&l->err, "journal segment of %" PRIu64 " bytes", l->expected);
+        segment_remove(l->journal->dir_fd, l->segment);
+    }
+}
+
+static void
+large_free(struct journal_large **large)
+{
+    free((*large)->gathered);
+    free(*large);
+    *large = NULL;
+}
+
+struct journal_large *may_wait
+journal_large_new(struct journal *j, uint64_t expected_size, size_t envelope_max, struct err *err)
+{
+    struct journal_large *l = calloc(1, sizeof(*l));
+    struct segment *s = calloc(1, sizeof(*s));
+
+    if (!l || !s || !(l->gathered = malloc(GATHER_SIZE)))
+        fatal("out of memory");
+    l->journal = j;
+    l->segment = s;
+    l->expected = expected_size;
+    l->hint = j->last_number;
+    l->envelope_max = envelope_max;
+    l->content_start = JOURNAL_HEADER_SIZE + IMAGE_HEADER_SIZE + envelope_max;
+    task_run_blocking(create_run, l);
+    if (l->result < 0) {
+        *err = l->err;
+        free(s);
+        large_free(&l);
+        return NULL;
+    }
+    j->last_number = s->number;
+    s->single = true;
+    siphash_begin(&l->sum, &s->key);
+    return l;
+}
+
+/* In the pool: writes what has gathered. */
+static void
+write_run(void *arg)
+{
+    struct journal_large *l = arg;
+    struct iovec iov = {l->gathered, l->gathered_len};
+    uint64_t at = l->content_start + l->written;
+
+    siphash_add(&l->sum, l->gathered, l->gathered_len);
+    l->result = segment_write(l->segment->fd, &iov, 1, at, &l->err);
+    l->written += l->gathered_len;
+    l->gathered_len = 0;
+    at = l->content_start + l->written;
+    if (l->result == 0 && at - l->pushed >= WRITE_BEHIND) {
+        (void)sync_file_range(l->segment->fd, (off_t)l->pushed, (off_t)(at - l->pushed), SYNC_FILE_RANGE_WRITE);
+        l->pushed = at;
+    }
+}
+
+int may_wait
+journal_large_write(struct journal_large *l, struct slice bytes, struct err *err)
+{
+    while (bytes.len > 0 && l->result == 0) {
+        size_t n = GATHER_SIZE - l->gathered_len < bytes.len ? GATHER_SIZE - l->gathered_len : bytes.len;
+
+        memcpy(l->gathered + l->gathered_len, bytes.ptr, n);
+        l->gathered_len += n;
+        bytes = slice_make(bytes.ptr + n, bytes.len - n);
+        if (l->gathered_len == GATHER_SIZE)
+            task_run_blocking(write_run, l);
+    }
+    if (l->result < 0)
+        *err = l->err;
+    return l->result;
+}
+
+/* Header and envelope, which lets NULs follow to where the content begins. */
+static int
+write_front(struct journal_large *l)
+{
+    struct segment *s = l->segment;
+    struct image_header h = {.magic = IMAGE_MAGIC, .generation = s->generation, .offset = JOURNAL_HEADER_SIZE};
+    size_t front = IMAGE_HEADER_SIZE + l->envelope_max;
+    char *bytes = calloc(1, front);
+    struct iovec iov = {bytes, front};
+    int result;
+
+    if (!bytes)
+        return err_set(&l->err, ERR_TEMP, "no memory for an envelope");
+    memcpy(bytes + IMAGE_HEADER_SIZE, l->envelope.ptr, l->envelope.len);
+    h.envelope_length = (uint32_t)l->envelope_max;
+    h.content_length = l->written - IMAGE_END_SIZE;
+    h.length = front + l->written;
+    h.content_sum = siphash_end(&l->sum);
+    h.envelope_sum = siphash(&s->key, bytes + IMAGE_HEADER_SIZE, l->envelope_max);
+    image_header_encode(&h, &s->key, (unsigned char *)bytes);
+    result = segment_write(s->fd, &iov, 1, JOURNAL_HEADER_SIZE, &l->err);
+    free(bytes);
+    return result;
+}
+
+static void
+commit_run(void *arg)
+{
+    struct journal_large *l = arg;
+
+    write_run(l);
+    if (l->result == 0)
+        l->result = write_front(l);
+    if (l->result == 0)
+        l->result = segment_name(l->journal->dir_fd, l->segment, &l->err);
+    if (l->result < 0)
+        segment_remove(l->journal->dir_fd, l->segment);
+}
+
+int may_wait
+journal_large_commit(struct journal_large **large, struct slice envelope, struct journal_place *place, struct err *err)
+{
+    struct journal_large *l = *large;
+    struct segment *s = l->segment;
+    struct journal *j = l->journal;
+    int result;
+
+    if (envelope.len > l->envelope_max) {
+        journal_large_abort(large);
+        return err_set(err, ERR_PERM, "envelope of %zu bytes", envelope.len);
+    }
+    l->envelope = envelope;
+    result = journal_large_write(l, slice_make(".\r\n", IMAGE_END_SIZE), &l->err);
+    if (result == 0) {
+        task_run_blocking(commit_run, l);
+        result = l->result;
+    } else {
+        segment_remove(j->dir_fd, s);
+    }
+    if (result < 0) {
+        *err = l->err;
+        free(s);
+    } else {
+        *place = (struct journal_place){s->number, s->generation, JOURNAL_HEADER_SIZE,
+                                        IMAGE_HEADER_SIZE + l->envelope_max + l->written};
+        s->size = s->used = JOURNAL_HEADER_SIZE + place->length;
+        s->sealed = true;
+        s->outstanding = 1;
+        j->counts.appends++;
+        j->counts.syncs++;
+        list_append(&j->sealed, &s->link);
+    }
+    large_free(large);
+    return result;
+}
+
+static void
+abort_run(void *arg)
+{
+    struct journal_large *l = arg;
+
+    segment_remove(l->journal->dir_fd, l->segment);
+}
+
+void may_wait
+journal_large_abort(struct journal_large **large)
+{
+    if (!*large)
+        return;
+    task_run_blocking(abort_run, *large);
+    free((*large)->segment);
+    large_free(large);
+}
