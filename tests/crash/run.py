@@ -23,6 +23,7 @@ At the end: a clean stop, after which the queue is empty and no strange file is 
 a message was lost or altered, or if something needed a hand. The account (ledger.log) is kept on failure.
 """
 import argparse
+import logging
 import os
 import random
 import sys
@@ -118,11 +119,11 @@ class Run:
     def sleep(self, low, high):
         time.sleep(self.rng.uniform(low, high))
 
-    def start(self):
+    def start(self, wait=True):
         """A normal start, as after a boot."""
         begin = time.monotonic()
         try:
-            self.mail.start(seconds=40)
+            self.mail.start(seconds=40, wait=wait)
         except (Failed, TimeoutError) as e:
             raise Broken(f"does not start: {e}") from e
         self.slowest_start = max(self.slowest_start, time.monotonic() - begin)
@@ -148,9 +149,10 @@ class Run:
             self.notes.append(str(e))
         self.ensure_running()
         begin = time.monotonic()
-        if self.method.name == "lie":
-            self.mail.kill_all()  # what is in the lying daemons' caches would be synced by honest ones
+        if self.armed:
+            self.mail.kill_all()
             self.start()
+            self.armed = False
         done = self.ledger.wait_settled(self.o.patience, self.mail.flush)
         self.late = max(self.late, time.monotonic() - begin)
         found = 0
@@ -251,7 +253,7 @@ class Run:
             os.rmdir(self.work)
         return good
 
-    broken = False
+    broken = armed = False
 
     def passed(self):
         if self.method.name == "lie":
@@ -335,10 +337,16 @@ def cycle_syscall(run):
 
 def cycle_powercut(run):
     run.sleep(.05, run.o.window)
+    cut_power(run)
+    run.start()
+
+
+def cut_power(run):
+    run.ledger.power_off()
     run.mail.disk.cut()
     run.kills += run.mail.kill_all()
+    run.ledger.power_on()
     run.mail.disk.mount_again()
-    run.start()
 
 
 def cycle_lie(run):
@@ -347,9 +355,7 @@ def cycle_lie(run):
     run.mail.kill_all()
     run.start()
     run.sleep(.3, run.o.window)
-    run.mail.disk.cut()
-    run.kills += run.mail.kill_all()
-    run.mail.disk.mount_again()
+    cut_power(run)
     inject.disarm(run.mail)
     inject.forget(run.mail)
     run.start()
@@ -398,15 +404,15 @@ def cycle_short(run):
 
 
 def with_fault(run, daemons, fault):
+    """Everything starts anew with the fault in these daemons. It ends with the next cycle or the settlement."""
+    inject.disarm(run.mail)
+    inject.forget(run.mail)
     for daemon in daemons:
         inject.arm(run.mail, daemon, fault)
-        run.mail.kill(daemon)
+    run.armed = True
+    run.kills += run.mail.kill_all()
+    run.start(wait=False)
     run.sleep(1, 2)
-    for daemon in daemons:
-        inject.disarm(run.mail, daemon)
-        run.kills += len(run.mail.kill(daemon))
-    inject.forget(run.mail)
-    run.ensure_running()
 
 
 def cycle_hosts(run):
@@ -460,6 +466,7 @@ def options(argv=None):
 
 def main(argv=None):
     o = options(argv)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # "socket.send() raised exception": the very thing that we do
     reason = unavailable(o.target)
     if reason:
         sys.exit(f"{o.target}: {reason}")

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is acknowledged survives (RELIABILITY G1, G3, section 5: P1 to P4, P9, P12, P13): the short form of tests/crash/run.py."""
+import pytest
+from crash import run as crash
+
+SHORT = {"kill-one": 8, "kill-all": 5, "syscall": 6, "powercut": 6, "stop": 2, "full": 3, "errors": 4, "syncfail": 3, "short": 3, "hosts": 6, "dns": 3}
+
+
+def run(method, target, count, *more):
+    chosen = crash.METHODS[method]
+    if chosen.unavailable():
+        pytest.skip(chosen.unavailable())
+    one = crash.Run(chosen, crash.options(["--target", target, "--count", str(count), "--time-limit", "60", *more]))
+    good = one.run()
+    print(crash.HEAD)
+    print(one.row())
+    one.report()
+    return good, one
+
+
+@pytest.mark.parametrize("method", SHORT)
+def test_acknowledged_mail_survives(target, method):
+    good, one = run(method, target, SHORT[method])
+    assert one.ledger.acked_count > 10, "no load: the run shows nothing"
+    assert good
+
+
+def test_power_cut_with_a_lying_fdatasync_is_noticed(target):
+    """The harness can fail (RELIABILITY G3)."""
+    noticed, _ = run("lie", target, 20, "--settle", "1", "--patience", "6")
+    assert noticed
