@@ -333,6 +333,16 @@ task_wait(struct task_cond *cond, usec_t deadline, struct err *err)
 }
 
 void
+task_wait_always(struct task_cond *cond)
+{
+    struct task *self = must_be_task();
+    if (!cond->waiters.next)
+        list_init(&cond->waiters);
+    list_append(&cond->waiters, &self->link);
+    task_suspend_deaf();
+}
+
+void
 task_wake_one(struct task_cond *cond)
 {
     if (cond->waiters.next && !list_is_empty(&cond->waiters))

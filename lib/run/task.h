@@ -67,6 +67,8 @@ struct task_cond {
 
 /* Waits until woken. -1: cancelled, or the deadline (loop_now() time) passed: ERR_TIMEOUT. */
 int may_wait task_wait(struct task_cond *, usec_t deadline, struct err *) MUST_USE;
+/* The same, but neither a cancel nor a time ends it: for when a thread of the pool works on what the caller holds. */
+void may_wait task_wait_always(struct task_cond *);
 void task_wake_one(struct task_cond *);
 void task_wake_all(struct task_cond *);
 
