@@ -206,7 +206,7 @@ journal_dispose(struct journal *j, struct segment *s)
             j->in_use--;
         remove_later(j, s);
     }
-    kick(j);
+    loop_want_turn_end(&j->hook); /* appends may wait for a segment */
 }
 
 static void
@@ -647,6 +647,16 @@ close_list(struct list *list)
     }
 }
 
+static void
+close_all(void *arg)
+{
+    struct journal *j = arg;
+
+    close_list(&j->sealed);
+    remove_list(j, &j->ready);
+    remove_list(j, &j->idle);
+}
+
 void may_wait
 journal_free(struct journal **journal)
 {
@@ -658,9 +668,10 @@ journal_free(struct journal **journal)
     wait_idle(j);
     if (j->current)
         list_append(j->current->outstanding ? &j->sealed : &j->idle, &j->current->link);
-    close_list(&j->sealed);
-    remove_list(j, &j->ready);
-    remove_list(j, &j->idle);
+    j->current = NULL;
+    do
+        task_run_blocking(close_all, j); /* a turn of the loop goes by, so the hook has been called */
+    while (j->hook.wanted && task_current());
     close(j->dir_fd);
     free(j->iovs);
     free(j);
