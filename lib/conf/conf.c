@@ -65,38 +65,48 @@ add_entry(void *ctx, unsigned line, const char *name, const char *value, struct 
 }
 
 static int
-read_main_cf(struct conf *conf, struct err *err)
+add_main_cf(struct conf *conf, struct slice content, struct err *err)
 {
     struct main_cf_sink sink = {.entry = add_entry, .warning = add_warning, .ctx = conf};
-    const char *path = arena_printf(conf->arena, "%s/main.cf", conf->directory);
     struct arena *scratch = arena_new();
-    struct slice content;
-    int result = cf_file_read(scratch, path, &content, err);
-    if (result == 0)
-        result = main_cf_parse(scratch, path, content, &sink, err);
+    const char *path = arena_printf(scratch, "%s/main.cf", conf->directory);
+    int result = main_cf_parse(scratch, path, content, &sink, err);
     arena_free(&scratch);
     return result;
 }
 
 struct conf *
-conf_load(const char *directory, struct err *err)
+conf_from_text(const char *directory, struct slice main_cf, struct err *err)
 {
     struct arena *arena = arena_new();
     struct conf *conf = ARENA_NEW(arena, struct conf);
-    if (!directory)
-        directory = getenv("MAIL_CONFIG");
-    if (!directory || !*directory)
-        directory = DEF_CONFIG_DIR;
     conf->arena = arena;
     conf->directory = arena_strdup(arena, directory);
     conf->values = map_new();
     conf->computed = ARENA_NEW(arena, struct computed);
-    if (read_main_cf(conf, err) < 0) {
+    if (add_main_cf(conf, main_cf, err) < 0) {
         conf_free(&conf);
         return NULL;
     }
     /* Where main.cf was found is where it is, whatever it says. */
-    map_put_text(conf->values, "config_directory", (char *)arena_strdup(arena, directory));
+    map_put_text(conf->values, "config_directory", arena_strdup(arena, directory));
+    return conf;
+}
+
+struct conf *
+conf_load(const char *directory, struct err *err)
+{
+    if (!directory)
+        directory = getenv("MAIL_CONFIG");
+    if (!directory || !*directory)
+        directory = DEF_CONFIG_DIR;
+
+    struct arena *scratch = arena_new();
+    struct conf *conf = NULL;
+    struct slice content;
+    if (cf_file_read(scratch, arena_printf(scratch, "%s/main.cf", directory), &content, err) == 0)
+        conf = conf_from_text(directory, content, err);
+    arena_free(&scratch);
     return conf;
 }
 

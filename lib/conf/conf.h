@@ -19,6 +19,9 @@ struct conf;
 struct conf *conf_load(const char *directory, struct err *);
 void conf_free(struct conf **);
 
+/* The same with main.cf's text given; the directory need not exist. */
+struct conf *conf_from_text(const char *directory, struct slice main_cf, struct err *);
+
 /* As -o name=value: overrides what main.cf says. Before values are asked for. */
 int conf_override(struct conf *, const char *name, const char *value, struct err *) MUST_USE;
 

@@ -59,12 +59,21 @@ function set_range(i, range,    ends) {
     }
 }
 
+# Every awk has its own idea of backslashes in a replacement: byte by byte, then.
+function escaped(s,    out, c, j) {
+    out = ""
+    for (j = 1; j <= length(s); j++) {
+        c = substr(s, j, 1)
+        if (c == "\\" || c == "\"" || c == "?")
+            out = out "\\"
+        out = out c
+    }
+    return out
+}
+
 # text as a C string literal; @x@ of configure as its macro
-function literal(s,    out, c, j) {
-    gsub(/\\/, "\\\\", s)
-    gsub(/"/, "\\\"", s)
-    gsub(/\?\?/, "?\"\"?", s)
-    s = "\"" s "\""
+function literal(s) {
+    s = "\"" escaped(s) "\""
     gsub(/@command_directory@/, "\" DEF_COMMAND_DIR \"", s)
     gsub(/@config_directory@/, "\" DEF_CONFIG_DIR \"", s)
     gsub(/@daemon_directory@/, "\" DEF_DAEMON_DIR \"", s)
@@ -158,13 +167,18 @@ function detail_of(i) {
     return ""
 }
 
-# Text for the manual page: backslashes and leading dots must not reach the formatter.
-function page_text(s) {
-    gsub(/\\/, "\\e", s)
-    gsub(/-/, "\\-", s)
-    gsub(/^\./, "\\\\\\&.", s)
-    gsub(/^'/, "\\\\\\&'", s)
-    return s
+# Text for the manual page: backslashes, hyphens and leading dots mean something else to the formatter.
+function page_text(s,    out, c, j) {
+    out = s ~ /^[.']/ ? "\\&" : ""
+    for (j = 1; j <= length(s); j++) {
+        c = substr(s, j, 1)
+        if (c == "\\")
+            c = "\\e"
+        else if (c == "-")
+            c = "\\-"
+        out = out c
+    }
+    return out
 }
 
 function page_default(s) {
