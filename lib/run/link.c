@@ -74,6 +74,7 @@ link_init(const struct link_protocol *protocol, const char *program, uid_t trust
     task_group_init(&link_state.tasks);
     list_init(&link_state.servers);
     list_init(&link_state.all);
+    link_state.draining = false;
     if (!link_state.passing)
         link_state.passing = arena_new();
 }
@@ -433,14 +434,22 @@ link_take_retire(struct link *link)
     link_want_flush(link);
 }
 
-int may_wait
-link_drain_servers(usec_t deadline, struct err *err)
+void
+link_retire_servers(void)
 {
+    if (link_state.draining)
+        return;
     link_state.draining = true;
     LIST_EACH(at, &link_state.servers)
     {
         tell_retire(LIST_ENTRY(at, struct link, server_link));
     }
+}
+
+int may_wait
+link_drain_servers(usec_t deadline, struct err *err)
+{
+    link_retire_servers();
     while (link_state.server_count > 0)
         if (task_wait(&link_state.server_gone, deadline, err) < 0)
             return -1;

@@ -136,9 +136,11 @@ int link_call_async(struct link *, const struct msg_type *, const void *message,
                     void (*done)(void *ctx, struct link_message *reply, const struct err *), void *done_ctx,
                     struct err *) MUST_USE;
 
-/* Ends service in good order: tells the clients of all server links that no new calls should come here; each finishes
- * what is outstanding, closes, and connects anew at its next use (to a successor on the same socket). Waits until the
- * last link has gone. -1: cancelled, or ERR_TIMEOUT: some are left. */
+/* Ends service in good order: tells the clients of all server links (and of those that come yet) that no new calls
+ * should be made here; each finishes what is outstanding, closes, and connects anew at its next use (to a successor on
+ * the same socket). */
+void link_retire_servers(void);
+/* The same, and waits until the last of them has gone. -1: cancelled, or ERR_TIMEOUT: some are left. */
 int may_wait link_drain_servers(usec_t deadline, struct err *) MUST_USE;
 unsigned link_server_count(void);
 
