@@ -40,7 +40,7 @@ buf_grow(struct buf *buf, size_t n)
     size_t consumed = (size_t)(buf->ptr - buf->base);
     if (n > SIZE_MAX / 4)
         fatal("out of memory: %zu bytes", n);
-    if (consumed >= buf->len && consumed + buf->cap >= buf->len + n) {
+    if (buf->base && consumed >= buf->len && consumed + buf->cap >= buf->len + n) {
         memmove(buf->base, buf->ptr, buf->len);
         buf->ptr = buf->base;
         buf->cap += consumed;
