@@ -12,10 +12,11 @@
 #include "lib/base/compiler.h"
 
 struct smtp_reply {
-    int code;             /* 200..599 */
+    int code;             /* 200..599; 0: no reply, all was said already */
     const char *enhanced; /* "5.1.1"; NULL for greeting, HELO, EHLO, 3xx */
     const char *text;     /* lines split by '\n' */
     bool close;           /* the session ends when it is sent */
+    bool forgiven;        /* an error that is not held against the client */
 };
 
 /* The class of enhanced must match code (RFC 2034 section 4); if not, it is our bug: panics. */

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "smtpd/client_limits.h"
+
+#include <arpa/inet.h>
+#include <string.h>
+
+#include "lib/base/log.h"
+#include "lib/run/loop.h"
+
+#define ANVIL_TIME SECONDS(10)
+
+/* Clients are counted by network: smtpd_client_ipv4_prefix_length and its sister. */
+static const char *
+network_of(struct session *s)
+{
+    struct net_addr addr = s->addr;
+    char text[INET6_ADDRSTRLEN];
+
+    net_addr_unmap(&addr);
+    bool v4 = addr.any.sa_family == AF_INET;
+    if (!v4 && addr.any.sa_family != AF_INET6)
+        return s->peer.address;
+    unsigned char *bytes = v4 ? (unsigned char *)&addr.in4.sin_addr : (unsigned char *)&addr.in6.sin6_addr;
+    unsigned size = v4 ? 32 : 128;
+    unsigned bits = (unsigned)(v4 ? s->server->set.smtpd_client_ipv4_prefix_length
+                                  : s->server->set.smtpd_client_ipv6_prefix_length);
+    if (bits >= size)
+        return s->peer.address;
+    for (unsigned i = bits; i < size; i++)
+        bytes[i / 8] = (unsigned char)(bytes[i / 8] & ~(0x80U >> (i % 8)));
+    net_addr_format(&addr, text, sizeof text);
+    return arena_printf(s->cmd, "%s/%u", text, bits);
+}
+
+static struct msg_anvil
+make_event(struct session *s, const char *event)
+{
+    return (struct msg_anvil){.event = event, .service = s->server->service, .client = network_of(s), .amount = 1};
+}
+
+static void
+tell(struct session *s, const char *event)
+{
+    struct msg_anvil message = make_event(s, event);
+    struct err err;
+
+    (void)!link_send(s->server->anvil, &type_anvil, &message, slice_make(NULL, 0), NULL, 0, &err);
+}
+
+/* False: not known, so nothing is limited. */
+static bool may_wait
+ask(struct session *s, const char *event, struct msg_anvil_count *count)
+{
+    struct msg_anvil message = make_event(s, event);
+    struct link_message reply;
+    struct err err;
+
+    if (link_call(s->server->anvil, s->cmd, &type_anvil, &message, slice_make(NULL, 0), NULL, 0, &type_anvil_count,
+                  &reply, loop_now() + ANVIL_TIME, &err) < 0) {
+        log_warning("anvil service: %s", err.text);
+        return false;
+    }
+    *count = *(const struct msg_anvil_count *)reply.message;
+    return true;
+}
+
+static bool may_wait
+is_exempt(struct session *s)
+{
+    bool found = false;
+    struct err err;
+
+    if (match_list_host(s->server->limits_exempt, slice_from(s->peer.name), &s->addr, &found, &err) < 0)
+        log_warning("%s", err.text);
+    return found;
+}
+
+int may_wait
+limits_connect(struct session *s, struct smtp_reply *refusal)
+{
+    const struct smtpd_settings *set = &s->server->set;
+    int64_t most = set->smtpd_client_connection_count_limit, often = set->smtpd_client_connection_rate_limit;
+    struct msg_anvil_count count = {0};
+
+    if (!s->server->anvil || is_exempt(s))
+        return 0;
+    s->counted = true;
+    if (most == 0 && often == 0) {
+        tell(s, "connect");
+        return 0;
+    }
+    if (!ask(s, "connect", &count))
+        return 0;
+    if (most > 0 && count.count > most)
+        log_warning("Connection concurrency limit exceeded: %lld from %s for service %s", (long long)count.count,
+                    s->client, s->server->service);
+    else if (often > 0 && count.rate > often)
+        log_warning("Connection rate limit exceeded: %lld from %s for service %s", (long long)count.rate, s->client,
+                    s->server->service);
+    else
+        return 0;
+    *refusal = smtp_reply_close(s->cmd, 421, "4.7.0", "%s Error: too many connections from %s", set->myhostname,
+                                s->peer.address);
+    return -1;
+}
+
+void
+limits_disconnect(struct session *s)
+{
+    if (s->counted)
+        tell(s, "disconnect");
+}
+
+/* true: the limit (0: none) is passed. */
+static bool may_wait
+is_over(struct session *s, const char *event, int64_t limit, const char *what)
+{
+    struct msg_anvil_count count;
+
+    if (!s->counted)
+        return false;
+    if (limit == 0) {
+        tell(s, event);
+        return false;
+    }
+    if (!ask(s, event, &count) || count.rate <= limit)
+        return false;
+    log_warning("%s limit exceeded: %lld from %s for service %s", what, (long long)count.rate, s->client,
+                s->server->service);
+    return true;
+}
+
+int may_wait
+limits_message(struct session *s, struct smtp_reply *refusal)
+{
+    if (!is_over(s, "message", s->server->set.smtpd_client_message_rate_limit, "Message delivery request rate"))
+        return 0;
+    *refusal = smtp_reply(s->cmd, 450, "4.7.1", "Error: too much mail from %s", s->peer.address);
+    return -1;
+}
+
+int may_wait
+limits_recipient(struct session *s, struct smtp_reply *refusal)
+{
+    if (!is_over(s, "recipient", s->server->set.smtpd_client_recipient_rate_limit, "Recipient address rate"))
+        return 0;
+    *refusal = smtp_reply(s->cmd, 450, "4.7.1", "Error: too many recipients from %s", s->peer.address);
+    return -1;
+}
+
+int may_wait
+limits_new_tls(struct session *s, struct smtp_reply *refusal)
+{
+    if (!is_over(s, "newtls", s->server->set.smtpd_client_new_tls_session_rate_limit, "New TLS session rate"))
+        return 0;
+    *refusal = smtp_reply_close(s->cmd, 421, "4.7.0", "%s Error: too many new TLS sessions from %s",
+                                s->server->set.myhostname, s->peer.address);
+    return -1;
+}

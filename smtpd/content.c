@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "smtpd/content.h"
+
+#include "lib/base/log.h"
+#include "lib/mail/addr.h"
+#include "lib/run/link.h"
+#include "lib/run/loop.h"
+#include "smtpd/restrict.h"
+
+/* ---- Received: ---- */
+
+static void
+append_tls(const struct session *s, struct buf *out)
+{
+    struct tls_info tls;
+
+    stream_tls_info(s->stream, &tls);
+    buf_printf(out, "\t(using %s with cipher %s (%d/%d bits)\r\n", tls.protocol, tls.cipher, tls.used_bits,
+               tls.algorithm_bits);
+    if (tls.key_exchange[0]) {
+        buf_printf(out, "\t key-exchange %s", tls.key_exchange);
+        if (tls.signature[0])
+            buf_printf(out, " server-signature %s", tls.signature);
+        if (tls.digest[0])
+            buf_printf(out, " server-digest %s", tls.digest);
+        buf_append(out, "\r\n", 2);
+    }
+    out->len -= 2;
+    buf_append_text(out, ")\r\n");
+    buf_append_text(out, tls.peer_has_certificate ? "\t(Client certificate not verified)\r\n"
+                                                  : "\t(No client certificate requested)\r\n");
+}
+
+void
+content_received(const struct session *s, struct buf *out)
+{
+    const struct transaction *t = s->transaction;
+    const struct smtpd_settings *set = &s->server->set;
+    bool tls = stream_is_tls(s->stream);
+    char date[64];
+
+    clock_format_rfc5322(loop_now_wall(), date, sizeof date);
+    buf_printf(out, "Received: from %s (%s [%s])\r\n", s->helo ? s->helo : s->peer.name, s->peer.name,
+               s->peer.rfc_address);
+    if (tls && set->smtpd_tls_received_header)
+        append_tls(s, out);
+    buf_printf(out, "\tby %s (%s) with %s%s id %s", set->myhostname, set->mail_name, s->protocol,
+               tls && s->protocol[0] == 'E' ? "S" : "", t->queue_id);
+    if (t->recipient_count == 1)
+        buf_printf(out, "\r\n\tfor <%s>; %s\r\n", addr_quote(t->arena, t->recipients[0].address), date);
+    else
+        buf_printf(out, ";\r\n\t%s\r\n", date);
+}
+
+/* ---- gathering ---- */
+
+void
+content_begin(struct session *s)
+{
+    content_received(s, &s->transaction->content);
+}
+
+/* What has gathered goes to cleanup, through a socket of its own. */
+static void may_wait
+pass_on(struct session *s, struct transaction *t)
+{
+    struct err err;
+
+    if (!t->submission) {
+        struct envelope envelope = transaction_envelope(s, t);
+        t->submission = submission_begin(s->server->submitter, t->arena, &envelope, &err);
+    }
+    if (!t->submission || submission_write(t->submission, buf_slice(&t->content), &err) < 0) {
+        log_warning("%s: queue file write error: %s", t->queue_id, err.text);
+        t->problem = CONTENT_NOT_QUEUED;
+    }
+}
+
+/* Once it is known that the message will be refused, nothing of it is kept. */
+static void may_wait
+drop(struct transaction *t)
+{
+    buf_release(&t->content);
+    if (t->submission)
+        submission_abort(t->submission);
+    t->submission = NULL;
+}
+
+void may_wait
+content_added(struct session *s, size_t before)
+{
+    struct transaction *t = s->transaction;
+    int64_t limit = s->server->set.message_size_limit;
+
+    t->size += (int64_t)(t->content.len - before);
+    if (t->problem == CONTENT_FINE && limit > 0 && t->size > limit)
+        t->problem = CONTENT_TOO_BIG;
+    if (t->problem == CONTENT_FINE && (t->submission || t->content.len > LINK_PAYLOAD_INLINE)) {
+        pass_on(s, t);
+        buf_clear(&t->content);
+    }
+    if (t->problem != CONTENT_FINE)
+        drop(t);
+}
+
+/* ---- the end ---- */
+
+struct smtp_reply
+content_problem_reply(struct session *s)
+{
+    const struct transaction *t = s->transaction;
+    const char *text = "Error: queue file write error";
+
+    switch (t->problem) {
+    case CONTENT_TOO_BIG:
+        text = "Error: message file too big";
+        log_info("%s: reject: END-OF-MESSAGE from %s: 552 5.3.4 %s;%s", t->queue_id, s->client, text,
+                 session_whatsup(s, NULL, NULL));
+        return smtp_reply(s->cmd, 552, "5.3.4", "%s", text);
+    case CONTENT_BARE_LF:
+        text = "Error: bare <LF> received";
+        log_info("%s: reject: END-OF-MESSAGE from %s: bare <LF> received;%s", t->queue_id, s->client,
+                 session_whatsup(s, NULL, NULL));
+        return smtp_reply_lenient(s->cmd, (int)s->server->set.smtpd_forbid_bare_newline_reject_code, "5.5.2", text);
+    default: return smtp_reply(s->cmd, 451, "4.3.0", "%s", text);
+    }
+}
+
+static struct smtp_reply may_wait
+submit(struct session *s, struct transaction *t)
+{
+    struct submission *submission = t->submission;
+    struct msg_submitted answer;
+    struct err err;
+    int result;
+
+    if (submission) {
+        t->submission = NULL; /* finish ends it, whatever comes */
+        result = submission_finish(submission, &answer, &err);
+    } else {
+        struct envelope envelope = transaction_envelope(s, t);
+        result = submitter_send(s->server->submitter, s->cmd, &envelope, buf_slice(&t->content), &answer, &err);
+    }
+    if (result < 0) {
+        log_warning("%s: queue file write error: %s", t->queue_id, err.text);
+        return smtp_reply(s->cmd, 451, "4.3.0", "Error: queue file write error");
+    }
+    if (answer.code != 250)
+        return smtp_reply_lenient(s->cmd, (int)answer.code, answer.enhanced, answer.text);
+    s->errors = s->junk = 0;
+    return smtp_reply(s->cmd, 250, "2.0.0", "Ok: queued as %s", t->queue_id);
+}
+
+struct smtp_reply may_wait
+content_end(struct session *s)
+{
+    struct transaction *t = s->transaction;
+    struct smtp_reply reply;
+
+    s->where = "END-OF-MESSAGE";
+    if (t->problem != CONTENT_FINE)
+        reply = content_problem_reply(s);
+    else if (access_check_end_of_data(s, &reply) == 0)
+        reply = submit(s, t);
+    session_reset(s);
+    return reply;
+}

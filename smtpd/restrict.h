@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* smtpd/restrict.h: the lists smtpd_..._restrictions, and what runs them.
+ *
+ * A list is a row of restrictions by name (restrictions.def), each of which permits (the list is done), refuses (with a
+ * reply) or does not care (the next decides; behind the last: permitted). A restriction that can't tell because something
+ * failed refuses temporarily. So does a name that is unknown, when it is reached: nothing is permitted by mistake. */
+#ifndef SMTPD_RESTRICT_H
+#define SMTPD_RESTRICT_H
+
+#include <stdbool.h>
+
+#include "lib/base/arena.h"
+#include "lib/base/err.h"
+#include "lib/smtp/reply.h"
+#include "smtpd/session.h"
+
+/* parameter is kept, for the log. Never fails: see above. */
+struct access_list *access_list_new(struct arena *, const char *parameter, const char *text);
+bool access_list_is_empty(const struct access_list *);
+
+/* Does the list hold a restriction of this name that is in effect? */
+bool access_list_has(const struct access_list *, const char *name);
+
+/* The lists that belong to a stage; -1: *refusal is the reply, and it is in the log. With smtpd_delay_reject those of
+ * client, HELO and sender wait for RCPT. */
+int may_wait access_check_connect(struct session *, struct smtp_reply *refusal) MUST_USE;
+int may_wait access_check_helo(struct session *, const char *helo, struct smtp_reply *refusal) MUST_USE;
+int may_wait access_check_sender(struct session *, const char *sender, struct smtp_reply *refusal) MUST_USE;
+int may_wait access_check_rcpt(struct session *, const char *recipient, struct smtp_reply *refusal) MUST_USE;
+int may_wait access_check_data(struct session *, struct smtp_reply *refusal) MUST_USE;
+int may_wait access_check_end_of_data(struct session *, struct smtp_reply *refusal) MUST_USE;
+
+/* ---- for restrictions ---- */
+
+enum access { ACCESS_DUNNO, ACCESS_PERMIT, ACCESS_REFUSE };
+
+/* What is being checked. */
+struct access_check {
+    struct session *session;
+    const char *helo, *sender, *recipient; /* NULL: not known at this stage */
+    const char *what;                      /* what the list is about: "<a@b>" or "<name[address]>" in replies */
+    const char *kind;                      /* "Sender address", "Client host" ... */
+    struct smtp_reply refusal;             /* of ACCESS_REFUSE */
+    bool defer_if_permit;                  /* an earlier restriction failed; its reply is in deferral */
+    struct smtp_reply deferral;
+    bool defer_if_reject;
+};
+
+struct restriction {
+    const char *name;
+    enum access (*check)(struct access_check *, const char *argument);
+    bool has_argument;
+    const char *help;
+};
+
+/* "<what>: kind rejected: reason". detail: an enhanced code without its class, which is the code's: "7.1". */
+enum access access_refuse(struct access_check *, int64_t code, const char *detail, const char *reason);
+
+/* The whole text. */
+enum access access_refuse_text(struct access_check *, int64_t code, const char *detail, const char *fmt, ...)
+    PRINTF_LIKE(4, 5);
+
+/* Nothing decided, but if nobody refuses, refuse for now with this reply (made by access_refuse...). */
+enum access access_defer_if_permit(struct access_check *);
+
+/* 451: a look-up failed; why goes to the log. */
+enum access access_fail(struct access_check *, const struct err *why);
+
+#define RESTRICTION(name, check, has_argument, help) \
+    enum access may_wait check(struct access_check *, const char *argument);
+#include "smtpd/restrictions.def"
+#undef RESTRICTION
+
+#endif
