@@ -56,7 +56,7 @@ static int
 prepare(const struct conf *conf, struct sandbox *sandbox, struct err *err)
 {
     (void)sandbox;
-    struct arena *arena = arena_new(); /* as long as the process */
+    struct arena *arena = service_arena();
     static struct interfaces own, proxy;
 
     if (rewrite_settings_load(&settings, conf, arena, err) < 0 || interfaces_load(conf, arena, &own, err) < 0 ||
