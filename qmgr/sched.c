@@ -41,6 +41,8 @@ struct sched_transport {
     int64_t back_rank, front_rank;
     uint64_t serving;
     usec_t sleep_until;
+    usec_t dead_until; /* queues that are made until then are dead at once */
+    char *dead_status, *dead_reason;
     bool nobody_preempts; /* no waiting job fits the slots earned: until one is added or slots are earned */
 };
 
@@ -233,6 +235,8 @@ release_transport(void *value)
 
     map_free(&transport->queues, release_queue);
     free(transport->heap);
+    free(transport->dead_status);
+    free(transport->dead_reason);
     free(transport->name);
     free(transport);
 }
@@ -278,6 +282,22 @@ queue_resurrect(struct sched_queue *queue, usec_t now)
     window_init(&queue->window, &queue->transport->limits.window);
 }
 
+static void
+set_text(char **text, const char *to)
+{
+    free(*text);
+    *text = copy_text(to);
+}
+
+static void
+set_dead(struct sched_queue *queue, const char *status, const char *reason, usec_t until)
+{
+    set_text(&queue->dead_status, status);
+    set_text(&queue->dead_reason, reason);
+    queue->dead_until = until;
+    queue->window.size = 0;
+}
+
 static struct sched_queue *
 find_queue(struct sched_transport *transport, const char *name, const char *nexthop, usec_t now)
 {
@@ -291,6 +311,8 @@ find_queue(struct sched_transport *transport, const char *name, const char *next
         queue->nexthop = copy_text(nexthop);
         list_init(&queue->peers);
         window_init(&queue->window, &transport->limits.window);
+        if (now < transport->dead_until)
+            set_dead(queue, transport->dead_status, transport->dead_reason, transport->dead_until);
         map_put_text(transport->queues, name, queue);
     }
     queue_resurrect(queue, now);
@@ -615,15 +637,11 @@ sched_next_wakeup(const struct sched *sched)
 
 /* All that waits for a dead queue is given back by the next sched_run(). */
 static void
-queue_die(struct sched_queue *queue, const char *status, const char *reason, usec_t now)
+queue_die(struct sched_queue *queue, const char *status, const char *reason, usec_t until)
 {
     struct sched *sched = queue->transport->sched;
 
-    free(queue->dead_status);
-    free(queue->dead_reason);
-    queue->dead_status = copy_text(status);
-    queue->dead_reason = copy_text(reason);
-    queue->dead_until = now + queue->transport->limits.dead_time;
+    set_dead(queue, status, reason, until);
     while (!list_is_empty(&queue->peers)) {
         struct sched_peer *peer = LIST_ENTRY(queue->peers.next, struct sched_peer, of_queue);
         struct list *link;
@@ -644,7 +662,7 @@ apply_feedback(struct sched_queue *queue, enum sched_outcome outcome, const char
     else if (outcome == SCHED_BUSY)
         window_shrink(&queue->window, limits);
     else if (outcome == SCHED_DEAD && window_failed(&queue->window, limits))
-        queue_die(queue, status, reason, now);
+        queue_die(queue, status, reason, now + queue->transport->limits.dead_time);
 }
 
 static void
@@ -728,6 +746,22 @@ sched_retry(struct sched *sched, struct sched_entry *entry, usec_t pause, usec_t
 }
 
 void
+sched_fail_transport(struct sched *sched, const char *name, const char *status, const char *reason, usec_t now,
+                     usec_t dead_time)
+{
+    struct sched_transport *transport = find_transport(sched, name);
+    size_t position = 0;
+    void *queue;
+
+    set_text(&transport->dead_status, status);
+    set_text(&transport->dead_reason, reason);
+    transport->dead_until = now + dead_time;
+    transport->sleep_until = 0;
+    while (map_next(transport->queues, &position, NULL, &queue))
+        queue_die(queue, status, reason, transport->dead_until);
+}
+
+void
 sched_withdraw(struct sched *sched, struct sched_message *message)
 {
     if (!message->jobs.next)
@@ -775,6 +809,7 @@ sched_revive(struct sched *sched, const char *name, const char *nexthop)
         if (name && strcmp(((struct sched_transport *)transport)->name, name) != 0)
             continue;
         ((struct sched_transport *)transport)->sleep_until = 0;
+        ((struct sched_transport *)transport)->dead_until = 0;
         inner = 0;
         while (map_next(((struct sched_transport *)transport)->queues, &inner, NULL, &queue))
             if (!nexthop || strcmp(((struct sched_queue *)queue)->nexthop, nexthop) == 0)

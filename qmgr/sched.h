@@ -112,6 +112,10 @@ void sched_finish_put_off(struct sched *, struct sched_entry *);
  * queue, and the transport pauses. */
 void sched_retry(struct sched *, struct sched_entry *, usec_t pause, usec_t now);
 
+/* The transport can't be reached: all that waits for it, and what is added until that time, is put off. */
+void sched_fail_transport(struct sched *, const char *transport, const char *status, const char *reason, usec_t now,
+                          usec_t dead_time);
+
 /* Ends all entries of the message that still wait. Those given out stay. */
 void sched_withdraw(struct sched *, struct sched_message *);
 

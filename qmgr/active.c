@@ -1,0 +1,428 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "qmgr/active.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "lib/base/check.h"
+#include "lib/base/log.h"
+#include "lib/mail/addr.h"
+#include "lib/run/loop.h"
+#include "lib/run/task.h"
+#include "lib/service/service.h"
+#include "qmgr/delivery.h"
+#include "qmgr/filing.h"
+#include "qmgr/notice.h"
+#include "qmgr/routing.h"
+#include "qmgr/segment.h"
+
+enum {
+    FILES_AT_A_TIME = 64,           /* made of messages that have been in the journal for long */
+    IMAGE_READ_AT_ONCE = 64 * 1024, /* an agent reads a smaller image whole, when it gets the request */
+};
+
+#define TICK      SECONDS(1)
+#define TRY_AGAIN SECONDS(10)
+
+static const struct qmgr_settings *settings;
+static struct sched *sched;
+static struct task_cond turn, progress;
+static bool turn_wanted, stopping;
+static struct loop_timer wakeup, tick;
+
+/* Messages with an image: those without a file, oldest first, and those that have one already. */
+static struct list imaged = {&imaged, &imaged}, filed = {&filed, &filed};
+
+const struct qmgr_settings *
+active_settings(void)
+{
+    return settings;
+}
+
+struct sched *
+active_scheduler(void)
+{
+    return sched;
+}
+
+bool
+active_is_stopping(void)
+{
+    return stopping;
+}
+
+bool
+active_has_room(void)
+{
+    return !stopping && message_count() < (unsigned)settings->qmgr_message_active_limit;
+}
+
+/* ---- the end of a turn ---- */
+
+void
+active_want_turn(void)
+{
+    turn_wanted = true;
+    task_wake_all(&turn);
+}
+
+static void
+on_wakeup(void *arg)
+{
+    (void)arg;
+    active_want_turn();
+}
+
+static void
+work(void *arg)
+{
+    struct err err;
+    usec_t next;
+
+    (void)arg;
+    while (turn_wanted || task_wait(&turn, NO_DEADLINE, &err) == 0) {
+        turn_wanted = false;
+        if (!stopping)
+            sched_run(sched, loop_now());
+        segment_flush();
+        task_wake_all(&progress);
+        next = sched_next_wakeup(sched);
+        if (next)
+            loop_timer_set(&wakeup, next, on_wakeup, NULL);
+    }
+    loop_timer_clear(&wakeup);
+    loop_timer_clear(&tick);
+}
+
+/* ---- images and files ---- */
+
+static void
+drop_image(struct message *message)
+{
+    if (!message->segment)
+        return;
+    segment_strike(message);
+    active_want_turn();
+}
+
+static void
+end(struct message *message)
+{
+    drop_image(message);
+    message_free(&message);
+    active_want_turn();
+}
+
+/* The image of a message that has a file goes back as soon as nobody reads it. A small one has been read by then. */
+static void
+drop_image_if_unread(struct message *message)
+{
+    bool is_read = message->length <= IMAGE_READ_AT_ONCE &&
+                   loop_now() - message->image_given >= settings->journal_file_delay + SECONDS(1);
+
+    if (message->segment && message->in_file && (message->image_readers == 0 || is_read))
+        drop_image(message);
+}
+
+static void
+on_filed(struct message *message, enum filing_result result, const struct err *err)
+{
+    struct err mark_err;
+
+    if (result != FILING_DONE) {
+        log_warning("%s: write queue file: %s", message->id, err->text);
+        active_progress(message);
+        return;
+    }
+    message->in_file = true;
+    for (size_t i = 0; i < message->envelope->recipient_count; i++) {
+        struct recipient *recipient = &message->recipients[i];
+        if (recipient->state != RECIPIENT_DONE || recipient->noted)
+            continue;
+        recipient->noted = true;
+        if (filing_mark_done(message, i, &mark_err) < 0)
+            log_warning("%s: %s", message->id, mark_err.text);
+    }
+    if (list_is_linked(&message->by_age)) {
+        list_remove(&message->by_age);
+        list_append(&filed, &message->by_age);
+    }
+    drop_image_if_unread(message);
+    active_progress(message);
+}
+
+/* Makes files of what has been in the journal for too long; gives images back. */
+static void
+on_tick(void *arg)
+{
+    usec_t limit = loop_now() - settings->journal_file_delay;
+    const struct list *last = imaged.prev;
+    bool more = !list_is_empty(&imaged);
+
+    (void)arg;
+    while (more) {
+        struct list *link = imaged.next;
+        struct message *message = LIST_ENTRY(link, struct message, by_age);
+        if (message->taken_up > limit || filing_active() >= FILES_AT_A_TIME)
+            break;
+        /* To the end: one whose file can't be written must not keep the others waiting. */
+        more = link != last;
+        list_remove(link);
+        list_append(&imaged, link);
+        message->taken_up = loop_now();
+        if (!message->filing && !message->removed && !message->going_out)
+            filing_write_active(message, on_filed);
+    }
+    LIST_EACH(link, &filed)
+    drop_image_if_unread(LIST_ENTRY(link, struct message, by_age));
+    sched_sweep(sched, loop_now());
+    loop_timer_set(&tick, loop_now() + TICK, on_tick, NULL);
+}
+
+/* ---- taking up ---- */
+
+static bool
+all_are_done(const struct message *message)
+{
+    return message_count_recipients(message, RECIPIENT_DONE) == message->envelope->recipient_count;
+}
+
+void
+active_take_up(struct message *message)
+{
+    message->taken_up = loop_now();
+    message->taken_up_wall = loop_now_wall();
+    if (message->segment)
+        list_append(&imaged, &message->by_age);
+    if (all_are_done(message) || !active_has_room()) {
+        message->going_out = !all_are_done(message);
+        active_progress(message);
+        return;
+    }
+    log_info("%s: from=<%s>, size=%" PRId64 ", nrcpt=%u (queue active)", message->id,
+             addr_quote(message->arena, message->envelope->sender), message->envelope->text_length,
+             (unsigned)message->envelope->recipient_count);
+    routing_start(message);
+}
+
+/* ---- what comes when nothing is outstanding ---- */
+
+static void
+on_try_again(void *arg)
+{
+    active_progress(arg);
+}
+
+static void
+try_again_later(struct message *message)
+{
+    if (!stopping)
+        loop_timer_set(&message->again, loop_now() + TRY_AGAIN, on_try_again, message);
+    task_wake_all(&progress);
+}
+
+static void
+on_left(struct message *message, enum filing_result result, const struct err *err)
+{
+    if (result == FILING_FAILED) {
+        log_warning("%s: could not be put on disk: %s", message->id, err->text);
+        try_again_later(message);
+        return;
+    }
+    end(message);
+}
+
+static void
+on_removed(struct message *message, enum filing_result result, const struct err *err)
+{
+    if (result == FILING_FAILED) {
+        log_warning("%s: %s", message->id, err->text);
+        try_again_later(message);
+        return;
+    }
+    log_info("%s: removed", message->id);
+    end(message);
+}
+
+static void
+finish(struct message *message)
+{
+    if (message->in_file) {
+        drop_image(message);
+        filing_remove(message, on_removed);
+        return;
+    }
+    log_info("%s: removed", message->id);
+    end(message);
+}
+
+static int64_t
+created(const struct message *message)
+{
+    return message->envelope->create_time > 0 ? message->envelope->create_time : message->envelope->arrival_sec;
+}
+
+static bool
+is_too_old(const struct message *message)
+{
+    usec_t lifetime = *message->envelope->sender ? settings->maximal_queue_lifetime : settings->bounce_queue_lifetime;
+
+    if (!*message->envelope->sender && lifetime > settings->maximal_queue_lifetime)
+        lifetime = settings->maximal_queue_lifetime;
+    return message->force_expire || loop_now_wall() - SECONDS(created(message)) > lifetime;
+}
+
+/* What is deferred fails: its sender is told. */
+static void
+expire(struct message *message)
+{
+    message->expired = true;
+    log_info("%s: from=<%s>, status=%s, returned to sender", message->id,
+             addr_quote(message->arena, message->envelope->sender),
+             message->force_expire ? "force-expired" : "expired");
+    for (size_t i = 0; i < message->envelope->recipient_count; i++)
+        if (message->recipients[i].state == RECIPIENT_DEFERRED)
+            message->recipients[i].state = RECIPIENT_FAILED;
+    notice_send(message, BOUNCE_FAILED);
+}
+
+static void
+defer(struct message *message)
+{
+    usec_t now = loop_now_wall(), delay = now - SECONDS(created(message));
+
+    if (delay < settings->minimal_backoff_time)
+        delay = settings->minimal_backoff_time;
+    if (delay > settings->maximal_backoff_time)
+        delay = settings->maximal_backoff_time;
+    if (message->in_file)
+        drop_image(message);
+    filing_leave(message, "deferred", (now + delay) / SECONDS(1), on_left);
+}
+
+/* An image becomes a file in incoming/. At a stop a file stays in active/, for the next start to find. */
+static void
+leave(struct message *message)
+{
+    if (message->in_file && stopping)
+        end(message);
+    else
+        filing_leave(message, "incoming", 0, on_left);
+}
+
+static bool
+wants_success_notice(const struct message *message)
+{
+    for (size_t i = 0; i < message->envelope->recipient_count; i++)
+        if (message->recipients[i].tell_success)
+            return true;
+    return false;
+}
+
+static bool
+is_delay_notice_due(const struct message *message)
+{
+    return message->envelope->warn_time > 0 && *message->envelope->sender &&
+           loop_now_wall() >= SECONDS(message->envelope->warn_time);
+}
+
+void
+active_progress(struct message *message)
+{
+    drop_image_if_unread(message);
+    if (!message_is_idle(message))
+        return;
+    if (message->removed)
+        end(message);
+    else if (message_count_recipients(message, RECIPIENT_FAILED) > 0 && !message->notice_failed && !stopping)
+        notice_send(message, BOUNCE_FAILED);
+    else if (wants_success_notice(message) && !stopping)
+        notice_send(message, BOUNCE_SUCCESS);
+    else if (all_are_done(message))
+        finish(message);
+    else if (message->going_out || message_count_recipients(message, RECIPIENT_TODO) > 0)
+        leave(message);
+    else if (!message->notice_failed && is_too_old(message))
+        expire(message);
+    else if (!message->notice_failed && is_delay_notice_due(message))
+        notice_send(message, BOUNCE_DELAYED);
+    else
+        defer(message);
+}
+
+/* ---- start and stop ---- */
+
+static const struct sched_hooks hooks = {
+    .limits = delivery_limits, .deliver = delivery_start, .put_off = delivery_put_off};
+
+void
+active_init(const struct qmgr_settings *qmgr_settings)
+{
+    settings = qmgr_settings;
+    sched = sched_new(&hooks, NULL);
+    list_init(&turn.waiters);
+    list_init(&progress.waiters);
+}
+
+void
+active_start(void)
+{
+    task_spawn(service_tasks(), "work", work, NULL);
+    loop_timer_set(&tick, loop_now() + TICK, on_tick, NULL);
+}
+
+/* Puts all that waits out of the scheduler; what is outstanding is left to end by itself. */
+static void
+ask_all_to_leave(void)
+{
+    struct message *message;
+    size_t position = 0;
+
+    while (message_next(&position, &message)) {
+        message->going_out = true;
+        sched_withdraw(sched, &message->sched);
+        loop_timer_clear(&message->again);
+        active_progress(message);
+    }
+}
+
+bool may_wait
+active_leave_all(usec_t deadline)
+{
+    struct err err;
+
+    stopping = true;
+    ask_all_to_leave();
+    while (message_count() > 0)
+        if (task_wait(&progress, deadline, &err) < 0)
+            return false;
+    segment_flush();
+    return true;
+}
+
+static bool
+is_to_be_filed(const struct message *message)
+{
+    return message->segment && !message->in_file && !message->removed;
+}
+
+void may_wait
+active_file(const char *id, usec_t deadline)
+{
+    struct message *message;
+    struct err err;
+    bool waiting;
+
+    do {
+        size_t position = 0;
+        waiting = false;
+        while (message_next(&position, &message)) {
+            if (!is_to_be_filed(message) || (id && strcmp(message->id, id) != 0))
+                continue;
+            waiting = true;
+            if (!message->filing && !message->going_out && filing_active() < FILES_AT_A_TIME)
+                filing_write_active(message, on_filed);
+        }
+    } while (waiting && task_sleep(10 * 1000, &err) == 0 && loop_now() < deadline);
+}

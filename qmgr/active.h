@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* qmgr/active.h: the life of a message in hand:
+ *
+ *   active_take_up()   logged, routed (routing.h), given to the scheduler
+ *   delivery.h         requests and their results, for each recipient
+ *   active_progress()  when nothing is outstanding: senders are told (notice.h), and then the message is removed,
+ *                      or deferred to a queue file, or, when the system stops, handed back to disk
+ *
+ * A message that is in the journal for longer than journal_file_delay gets a file in active/ meanwhile, and its image is
+ * given back. */
+#ifndef QMGR_ACTIVE_H
+#define QMGR_ACTIVE_H
+
+#include <stdbool.h>
+
+#include "lib/conf/settings_qmgr.h"
+#include "qmgr/message.h"
+
+void active_init(const struct qmgr_settings *);
+const struct qmgr_settings *active_settings(void);
+struct sched *active_scheduler(void);
+
+/* Starts the task that does what is left at the end of a turn, and the timers. */
+void active_start(void);
+
+/* A registered message that has its place. It may be gone when this returns. */
+void active_take_up(struct message *);
+
+/* Something that was outstanding has come to its end. The message may be gone when this returns. */
+void active_progress(struct message *);
+
+/* There are results or entries: the scheduler runs, and done-lists are written, before this turn ends. */
+void active_want_turn(void);
+
+/* Hands all back to disk, and waits until that is done: at a stop. false: something is left (in the journal). */
+bool may_wait active_leave_all(usec_t deadline);
+bool active_is_stopping(void);
+
+/* Makes a file of a message in the journal (of all: id NULL), and waits for it. */
+void may_wait active_file(const char *id, usec_t deadline);
+
+/* Is there room for more from disk? */
+bool active_has_room(void);
+
+#endif

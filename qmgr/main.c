@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* qmgr(8): decides which message is delivered when. See active.h for the life of a message, sched.h for the choice. */
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "lib/base/log.h"
+#include "lib/conf/master_cf.h"
+#include "lib/conf/settings_qmgr.h"
+#include "lib/mail/queue_dir.h"
+#include "lib/mail/route.h"
+#include "lib/run/loop.h"
+#include "lib/run/task.h"
+#include "lib/service/service.h"
+#include "qmgr/active.h"
+#include "qmgr/control.h"
+#include "qmgr/delivery.h"
+#include "qmgr/filing.h"
+#include "qmgr/outlet.h"
+#include "qmgr/replay.h"
+#include "qmgr/routing.h"
+#include "qmgr/scan.h"
+#include "qmgr/segment.h"
+
+enum { POOL_THREADS = 8 }; /* each may be in an fsync */
+#define STOP_TIME SECONDS(60)
+
+static struct qmgr_settings settings;
+static struct queue_dir queue;
+static struct master_cf services;
+static bool services_are_known;
+
+static int
+prepare(const struct conf *conf, struct sandbox *sandbox, struct err *err)
+{
+    (void)sandbox;
+    if (qmgr_settings_load(&settings, conf, service_arena(), err) < 0)
+        return -1;
+    if (queue_dir_open(&queue, ".", conf, service_arena(), err) < 0)
+        return -1;
+    services_are_known = master_cf_load(conf, service_arena(), &services, err) == 0;
+    if (!services_are_known)
+        log_warning("%s", err->text);
+    return 0;
+}
+
+static int
+open_journal(struct err *err)
+{
+    int fd;
+
+    if (mkdirat(queue.fd, "journal", 0700) < 0 && errno != EEXIST)
+        return err_errno(err, "mkdir journal");
+    fd = openat(queue.fd, "journal", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return err_errno(err, "open journal");
+    return fd;
+}
+
+static int
+start(struct err *err)
+{
+    int journal_fd = open_journal(err);
+
+    if (journal_fd < 0)
+        return -1;
+    pool_set_threads(POOL_THREADS);
+    if (settings.bounce_queue_lifetime > settings.maximal_queue_lifetime)
+        log_warning("bounce_queue_lifetime is larger than maximal_queue_lifetime - adjusting bounce_queue_lifetime");
+    filing_init(&queue, true);
+    scan_init(&queue);
+    control_init(journal_fd);
+    replay_init(&queue, journal_fd);
+    segment_on_forget(outlet_forget_segment);
+    delivery_init(service_conf(), services_are_known ? &services : NULL);
+    routing_init(
+        router_new(service_socket_path(arena_printf(service_arena(), "private/%s", settings.rewrite_service_name))));
+    active_init(&settings);
+    active_start();
+    if (replay_all(err) < 0 || scan_reset_active(err) < 0)
+        return -1;
+    scan_start();
+    replay_watch();
+    return 0;
+}
+
+static void
+drain(void)
+{
+    if (!active_leave_all(loop_now() + STOP_TIME))
+        log_warning("%u messages could not be put on disk as files; they stay in the journal", message_count());
+    replay_orphans();
+    /* What that brought to light. */
+    (void)active_leave_all(loop_now() + STOP_TIME);
+    replay_orphans();
+}
+
+static const struct service qmgr_service = {
+    .program = "qmgr",
+    .prepare = prepare,
+    .start = start,
+    .serve = control_serve,
+    .drain = drain,
+    .sandbox = {.calls =
+                    SANDBOX_BASE | SANDBOX_ACCEPT | SANDBOX_UNIX | SANDBOX_FDPASS | SANDBOX_FILES | SANDBOX_THREADS,
+                .may_write_files = true,
+                .no_landlock = true},
+    .resident = true,
+};
+
+int
+main(int argc, char **argv)
+{
+    return service_main(argc, argv, &qmgr_service);
+}

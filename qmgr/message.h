@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* qmgr/message.h: a message that qmgr has in hand: one that is being delivered, or about to be.
+ *
+ * It lies in the journal (segment is set), in a queue file in active/ (in_file), or, while a slow delivery still reads
+ * the image, in both. It exists from the moment that it is taken up until it is removed, deferred to disk or handed
+ * back to disk at a stop; `open` work (deliveries, a routing question, a job in the pool, a notice) keeps it alive:
+ * message_is_idle() tells that there is none. */
+#ifndef QMGR_MESSAGE_H
+#define QMGR_MESSAGE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/base/arena.h"
+#include "lib/base/clock.h"
+#include "lib/base/list.h"
+#include "lib/mail/messages.h"
+#include "lib/run/link.h"
+#include "lib/run/loop.h"
+#include "qmgr/sched.h"
+
+struct segment;
+
+enum recipient_state {
+    RECIPIENT_TODO,
+    RECIPIENT_DONE,     /* delivered, or its sender was told */
+    RECIPIENT_DEFERRED, /* in this pass; result says why */
+    RECIPIENT_FAILED,   /* the sender is still to be told */
+};
+
+struct recipient {
+    enum recipient_state state;
+    const char *address;                      /* as it is delivered to: after routing */
+    const struct delivered_recipient *result; /* of the last attempt; NULL: none */
+    bool tell_success;                        /* NOTIFY=SUCCESS, and nobody behind us will tell */
+    bool noted;                               /* that it is done stands in the file, or in one that is being written */
+};
+
+struct message {
+    unsigned magic;
+    struct sched_message sched;
+    struct arena *arena;
+    const char *id;
+    struct envelope *envelope;    /* recipients[i].offset: in the queue file */
+    struct recipient *recipients; /* envelope->recipient_count */
+
+    /* The image. */
+    struct segment *segment; /* NULL: none, or no longer needed */
+    uint64_t offset, length;
+    struct link_request *announcement; /* to be answered when the image is no longer needed; NULL: taken over */
+    unsigned image_readers;            /* requests given out that name the image */
+    usec_t image_given;                /* when the last one was */
+    struct list by_age;                /* of those in the journal; see filing.h */
+
+    bool in_file;            /* in active/ */
+    bool force_expire;       /* postsuper -e */
+    bool routing;            /* rewrite was asked */
+    bool filing;             /* a job in the pool works on its file */
+    bool telling;            /* bounce was asked */
+    bool notice_failed;      /* bounce could not, in this pass: keep what failed as deferred */
+    bool expired;            /* what is deferred is to be returned */
+    bool removed;            /* all done, or the file has gone: only what is outstanding keeps it */
+    bool going_out;          /* leaves memory as soon as it is idle: the system stops */
+    struct loop_timer again; /* when what could not be done is tried again */
+    usec_t taken_up;         /* loop_now() */
+    usec_t taken_up_wall;
+};
+
+/* A message without recipients or place; id and envelope are set later. Its arena is its own. */
+struct message *message_new(void);
+
+/* Makes its recipients from its envelope and lets it be found by its id. False if one of that id is there already. */
+bool message_register(struct message *);
+
+/* Idle and without an image. */
+void message_free(struct message **);
+
+struct message *message_find(const char *id);
+unsigned message_count(void);
+
+/* Goes through all: start with *position 0; false at the end. The visited one may be freed. */
+bool message_next(size_t *position, struct message **);
+
+/* Is there nothing outstanding for it? */
+bool message_is_idle(const struct message *);
+
+/* When it arrived, wall clock. */
+usec_t message_arrival(const struct message *);
+
+/* Recipients in that state. */
+unsigned message_count_recipients(const struct message *, enum recipient_state);
+
+#endif

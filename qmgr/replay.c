@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "qmgr/replay.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "lib/base/log.h"
+#include "lib/mail/journal.h"
+#include "lib/run/loop.h"
+#include "lib/run/task.h"
+#include "lib/service/service.h"
+#include "qmgr/active.h"
+#include "qmgr/message.h"
+#include "qmgr/segment.h"
+
+enum { NAME_LEN = 8 };
+
+/* An image. */
+struct found {
+    struct found *next;
+    struct journal_place place;
+    struct slice envelope;
+    bool has_file;
+};
+
+/* A segment that the thread has locked, or could not. */
+struct candidate {
+    struct candidate *next;
+    char name[NAME_LEN + 1];
+    int fd; /* -1: it has an owner, or is no segment */
+    bool missing;
+    struct journal_segment_info info;
+    struct found *found, **end;
+    unsigned damaged;
+    struct err err;
+    bool failed;
+    const struct takeover *takeover;
+};
+
+struct takeover {
+    struct arena *arena;
+    struct candidate *candidates;
+    bool whole_directory; /* the thread lists it; else the candidates are given */
+    bool failed;
+    struct err err;
+};
+
+static const struct queue_dir *queue;
+static int journal_fd = -1;
+
+void
+replay_init(const struct queue_dir *dir, int fd)
+{
+    queue = dir;
+    journal_fd = fd;
+}
+
+/* ---- in the thread ---- */
+
+static bool
+has_file(struct arena *arena, const char *id)
+{
+    for (unsigned i = 0; queue_dir_all[i]; i++)
+        if (faccessat(queue->fd, queue_dir_path(queue, arena, queue_dir_all[i], id), F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+            return true;
+    return false;
+}
+
+static int
+on_found(void *ctx, const struct journal_place *place, struct slice bytes)
+{
+    struct candidate *candidate = ctx;
+    struct arena *arena = candidate->takeover->arena;
+    struct found *found = ARENA_NEW(arena, struct found);
+    const struct envelope *envelope;
+    struct slice rest;
+
+    found->place = *place;
+    found->envelope = arena_slice(arena, bytes);
+    envelope = msg_decode(arena, &type_envelope, found->envelope, &rest, NULL);
+    if (!envelope) {
+        candidate->damaged++;
+        return 0;
+    }
+    found->has_file = has_file(arena, envelope->queue_id);
+    *candidate->end = found;
+    candidate->end = &found->next;
+    return 0;
+}
+
+static void
+on_damaged(void *ctx, uint64_t offset)
+{
+    (void)offset;
+    ((struct candidate *)ctx)->damaged++;
+}
+
+static void
+take_over(struct candidate *candidate)
+{
+    candidate->fd = openat(journal_fd, candidate->name, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+    candidate->end = &candidate->found;
+    if (candidate->fd < 0) {
+        candidate->missing = errno == ENOENT;
+        return;
+    }
+    if (flock(candidate->fd, LOCK_EX | LOCK_NB) < 0) {
+        close(candidate->fd);
+        candidate->fd = -1;
+        return;
+    }
+    if (journal_segment_read(candidate->fd, &candidate->info, &candidate->err) < 0 ||
+        journal_scan(candidate->fd, &candidate->info, on_found, on_damaged, candidate, &candidate->err) < 0)
+        candidate->failed = true;
+}
+
+static void
+add_candidate(struct takeover *takeover, const char *name)
+{
+    struct candidate *candidate = ARENA_NEW(takeover->arena, struct candidate);
+
+    snprintf(candidate->name, sizeof(candidate->name), "%s", name);
+    candidate->takeover = takeover;
+    candidate->next = takeover->candidates;
+    takeover->candidates = candidate;
+}
+
+static bool
+is_segment_name(const char *name)
+{
+    return strlen(name) == NAME_LEN && strspn(name, "0123456789ABCDEF") == NAME_LEN;
+}
+
+static int
+list_directory(struct takeover *takeover)
+{
+    int fd = openat(journal_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *directory = fd < 0 ? NULL : fdopendir(fd);
+    struct dirent *entry;
+
+    if (!directory) {
+        err_errno(&takeover->err, "open journal directory");
+        if (fd >= 0)
+            close(fd);
+        return -1;
+    }
+    while ((entry = readdir(directory)))
+        if (is_segment_name(entry->d_name))
+            add_candidate(takeover, entry->d_name);
+    closedir(directory);
+    return 0;
+}
+
+static void
+run(void *arg)
+{
+    struct takeover *takeover = arg;
+
+    if (takeover->whole_directory && list_directory(takeover) < 0) {
+        takeover->failed = true;
+        return;
+    }
+    for (struct candidate *candidate = takeover->candidates; candidate; candidate = candidate->next)
+        take_over(candidate);
+}
+
+/* ---- in the loop ---- */
+
+/* The message is in hand already: its writer will not ask for an answer any more. */
+static void
+take_from_writer(struct message *message)
+{
+    static const struct msg_released released;
+
+    if (!message->announcement)
+        return;
+    link_reply(message->announcement, &type_released, &released, slice_make(NULL, 0), NULL, 0);
+    message->announcement = NULL;
+}
+
+static bool
+take_up(struct segment *segment, const struct found *found)
+{
+    struct message *message, *known;
+    struct slice rest;
+
+    if (segment_is_struck(segment, found->place.offset))
+        return false;
+    message = message_new();
+    message->envelope =
+        msg_decode(message->arena, &type_envelope, arena_slice(message->arena, found->envelope), &rest, NULL);
+    if (!message->envelope) {
+        message_free(&message);
+        return false;
+    }
+    message->id = message->envelope->queue_id;
+    message->offset = found->place.offset;
+    message->length = found->place.length;
+    known = message_find(message->id);
+    segment_apply_struck(segment, found->place.offset, message->envelope);
+    if (known || found->has_file || !message_register(message)) {
+        if (known)
+            take_from_writer(known);
+        if (!known || known->segment != segment) {
+            /* It has a file: the image is one too many. */
+            segment_attach(segment, message);
+            segment_strike(message);
+        }
+        message_free(&message);
+        return false;
+    }
+    segment_attach(segment, message);
+    active_take_up(message);
+    return true;
+}
+
+static void
+take_up_all(struct candidate *candidate)
+{
+    struct segment *segment;
+    unsigned count = 0;
+
+    if (candidate->missing)
+        segment_gone(candidate->info.segment, candidate->info.generation);
+    if (candidate->fd < 0)
+        return;
+    if (candidate->failed) {
+        log_warning("journal/%s: %s", candidate->name, candidate->err.text);
+        close(candidate->fd);
+        return;
+    }
+    segment = segment_add(journal_fd, candidate->fd, NULL, &candidate->err);
+    if (!segment) {
+        log_warning("journal/%s: %s", candidate->name, candidate->err.text);
+        return;
+    }
+    segment->owned = true;
+    for (const struct found *found = candidate->found; found; found = found->next)
+        if (take_up(segment, found))
+            count++;
+    if (candidate->damaged > 0)
+        log_warning("journal/%s: %u images were not complete: never acknowledged, or damaged", candidate->name,
+                    candidate->damaged);
+    if (count > 0)
+        log_info("journal/%s: took over %u messages", candidate->name, count);
+}
+
+static void may_wait
+take_over_all(struct takeover *takeover)
+{
+    task_run_blocking(run, takeover);
+    for (struct candidate *candidate = takeover->candidates; candidate; candidate = candidate->next)
+        take_up_all(candidate);
+    segment_sweep_unused(journal_fd);
+}
+
+int may_wait
+replay_all(struct err *err)
+{
+    struct arena *arena = arena_new();
+    struct takeover takeover = {.arena = arena, .whole_directory = true};
+
+    take_over_all(&takeover);
+    if (takeover.failed)
+        *err = takeover.err;
+    arena_free(&arena);
+    return takeover.failed ? -1 : 0;
+}
+
+static void
+collect(void *ctx, const struct segment *segment)
+{
+    struct takeover *takeover = ctx;
+    char name[NAME_LEN + 1];
+
+    snprintf(name, sizeof(name), "%08X", segment->number);
+    add_candidate(takeover, name);
+    takeover->candidates->info.segment = segment->number;
+    takeover->candidates->info.generation = segment->generation;
+}
+
+void may_wait
+replay_orphans(void)
+{
+    struct arena *arena = arena_new();
+    struct takeover takeover = {.arena = arena};
+
+    segment_each_orphan(collect, &takeover);
+    if (takeover.candidates)
+        take_over_all(&takeover);
+    else
+        segment_sweep_unused(journal_fd);
+    arena_free(&arena);
+}
+
+static void
+watch(void *arg)
+{
+    struct err err;
+
+    (void)arg;
+    while (task_sleep(SECONDS(1), &err) == 0)
+        replay_orphans();
+}
+
+void
+replay_watch(void)
+{
+    task_spawn(service_tasks(), "replay", watch, NULL);
+}

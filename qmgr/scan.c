@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "qmgr/scan.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "lib/base/log.h"
+#include "lib/mail/queue_file.h"
+#include "lib/run/loop.h"
+#include "lib/run/task.h"
+#include "lib/service/service.h"
+#include "qmgr/active.h"
+#include "qmgr/message.h"
+
+enum {
+    SLICE_NAMES = 1000,  /* looked at in one go */
+    SLICE_FILES = 100,   /* taken up in one go */
+    EARLY_SECONDS = 1,   /* a file whose time comes so soon is taken up */
+    LOCKED_SECONDS = 60, /* one that somebody else has locked waits so long */
+    MODE_FLUSH = 0040,   /* group bits: flushed by id or site; to be returned at once */
+    MODE_EXPIRE = 0010,
+};
+
+#define ROOM_WAIT SECONDS(1)
+
+static const struct queue_dir *dir;
+
+/* A scan of one queue. */
+struct queue_scan {
+    const char *queue;
+    bool wanted, wanted_all; /* to be started, anew if it is under way */
+    bool all;
+    struct queue_walk *walk; /* NULL: none under way */
+};
+
+static struct queue_scan incoming = {.queue = "incoming"}, deferred = {.queue = "deferred"};
+static struct task_cond wanted;
+static usec_t last_deferred;
+
+/* A file of a slice, and what became of it. */
+struct picked {
+    char *id;
+    unsigned mode;
+    bool skip; /* in hand already */
+    struct message *message;
+    enum { PICKED_TAKEN, PICKED_GONE, PICKED_LOCKED, PICKED_CORRUPT, PICKED_FAILED } outcome;
+    struct err err;
+};
+
+struct slice_job {
+    struct arena *arena;
+    const struct queue_scan *scan;
+    int64_t now;
+    struct picked files[SLICE_FILES];
+    unsigned count;
+    bool at_end;
+    bool failed;
+    struct err err;
+};
+
+void
+scan_init(const struct queue_dir *with)
+{
+    dir = with;
+    list_init(&wanted.waiters);
+}
+
+/* ---- in the thread: looking ---- */
+
+static bool
+is_due(const struct slice_job *job, const struct stat *st)
+{
+    return S_ISREG(st->st_mode) && (st->st_mode & 0700) == 0700 &&
+           (job->scan->all || st->st_mtime <= job->now + EARLY_SECONDS);
+}
+
+static void
+look(void *arg)
+{
+    struct slice_job *job = arg;
+    const char *id;
+    bool in_place;
+    struct stat st;
+
+    for (unsigned i = 0; i < SLICE_NAMES && job->count < SLICE_FILES; i++) {
+        int result = queue_walk_next(job->scan->walk, &id, &in_place, &job->err);
+        if (result <= 0) {
+            job->failed = result < 0;
+            job->at_end = result == 0;
+            return;
+        }
+        if (!in_place ||
+            fstatat(dir->fd, queue_dir_path(dir, job->arena, job->scan->queue, id), &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+            !is_due(job, &st))
+            continue;
+        job->files[job->count].id = arena_strdup(job->arena, id);
+        job->files[job->count++].mode = st.st_mode;
+    }
+}
+
+/* ---- in the thread: taking up ---- */
+
+static void
+put_back(const char *queue, struct picked *picked, const char *active_path, int64_t time)
+{
+    struct timespec times[2] = {{.tv_sec = time}, {.tv_sec = time}};
+
+    if (time > 0)
+        utimensat(dir->fd, active_path, times, AT_SYMLINK_NOFOLLOW);
+    if (queue_dir_move(dir, "active", queue, picked->id, NULL, NULL, &picked->err) < 0)
+        picked->outcome = PICKED_FAILED;
+}
+
+static int
+read_message(int fd, struct picked *picked)
+{
+    struct message *message = message_new();
+    uint64_t content;
+
+    message->envelope = ARENA_NEW(message->arena, struct envelope);
+    if (queue_file_read(fd, message->arena, message->envelope, &content, &picked->err) < 0) {
+        message_free(&message);
+        return -1;
+    }
+    message->envelope->queue_id = message->id = arena_strdup(message->arena, picked->id);
+    message->in_file = true;
+    message->force_expire = picked->mode & MODE_EXPIRE;
+    picked->message = message;
+    return 0;
+}
+
+static void
+take_file(struct slice_job *job, struct picked *picked)
+{
+    const char *path = queue_dir_path(dir, job->arena, "active", picked->id);
+    bool found;
+    int fd;
+
+    if (queue_dir_move(dir, job->scan->queue, "active", picked->id, NULL, &found, &picked->err) < 0) {
+        picked->outcome = PICKED_FAILED;
+        return;
+    }
+    if (!found) {
+        picked->outcome = PICKED_GONE;
+        return;
+    }
+    fd = openat(dir->fd, path, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0) {
+        picked->outcome = PICKED_FAILED;
+        err_errno(&picked->err, "open %s", path);
+        struct err why = picked->err;
+        put_back(job->scan->queue, picked, path, 0);
+        picked->err = why;
+        return;
+    }
+    if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        picked->outcome = PICKED_LOCKED;
+        put_back("incoming", picked, path, job->now + LOCKED_SECONDS);
+    } else if (read_message(fd, picked) < 0) {
+        struct err why = picked->err;
+        picked->outcome = why.kind == ERR_SYNTAX ? PICKED_CORRUPT : PICKED_FAILED;
+        put_back(why.kind == ERR_SYNTAX ? "corrupt" : job->scan->queue, picked, path, 0);
+        picked->err = why;
+    } else {
+        if (picked->mode & (MODE_FLUSH | MODE_EXPIRE))
+            (void)!fchmod(fd, 0700);
+        /* Its reasons are of the last attempt; this is the next. */
+        if (queue_dir_remove(dir, "defer", picked->id, &found, &picked->err) < 0)
+            picked->err.kind = ERR_NONE;
+    }
+    close(fd);
+}
+
+static void
+take(void *arg)
+{
+    struct slice_job *job = arg;
+
+    for (unsigned i = 0; i < job->count; i++)
+        if (!job->files[i].skip)
+            take_file(job, &job->files[i]);
+}
+
+/* ---- in the loop ---- */
+
+static void
+take_up(struct slice_job *job, struct picked *picked)
+{
+    switch (picked->outcome) {
+    case PICKED_GONE: return;
+    case PICKED_LOCKED: log_info("%s: skipped, still being delivered", picked->id); return;
+    case PICKED_CORRUPT:
+        log_warning("saving corrupt file \"%s\" from queue \"%s\" to queue \"corrupt\": %s", picked->id,
+                    job->scan->queue, picked->err.text);
+        return;
+    case PICKED_FAILED: log_warning("%s: %s", picked->id, picked->err.text); return;
+    case PICKED_TAKEN: break;
+    }
+    if (!message_register(picked->message)) {
+        /* It was announced meanwhile: that one goes on, with our file as its own. */
+        message_free(&picked->message);
+        return;
+    }
+    if (picked->mode & MODE_FLUSH)
+        sched_revive(active_scheduler(), NULL, NULL);
+    active_take_up(picked->message);
+}
+
+/* -1: the system stops. */
+static int may_wait
+do_slice(struct queue_scan *scan, struct err *err)
+{
+    struct arena *arena = arena_new();
+    struct slice_job *job = ARENA_NEW(arena, struct slice_job);
+
+    *job = (struct slice_job){.arena = arena, .scan = scan, .now = loop_now_wall() / SECONDS(1)};
+    task_run_blocking(look, job);
+    if (job->failed)
+        log_warning("scan of queue %s: %s", scan->queue, job->err.text);
+    for (unsigned i = 0; i < job->count; i++) {
+        job->files[i].skip = message_find(job->files[i].id) != NULL;
+        if (job->files[i].skip)
+            log_info("%s: skipped, still being delivered", job->files[i].id);
+    }
+    if (job->count > 0 && !active_is_stopping()) {
+        task_run_blocking(take, job);
+        for (unsigned i = 0; i < job->count; i++)
+            if (!job->files[i].skip)
+                take_up(job, &job->files[i]);
+    }
+    if (job->at_end)
+        queue_walk_free(&scan->walk);
+    arena_free(&arena);
+    return active_is_stopping() ? -1 : task_yield(err);
+}
+
+static void
+begin_if_wanted(struct queue_scan *scan)
+{
+    if (!scan->wanted)
+        return;
+    queue_walk_free(&scan->walk);
+    scan->walk = queue_walk_new(dir, scan->queue);
+    scan->all = scan->wanted_all;
+    scan->wanted = scan->wanted_all = false;
+}
+
+static int may_wait
+wait_for_room(struct err *err)
+{
+    while (!active_has_room())
+        if (active_is_stopping() || task_sleep(ROOM_WAIT, err) < 0)
+            return -1;
+    return 0;
+}
+
+static void
+scan_task(void *arg)
+{
+    struct err err;
+    usec_t next = 0;
+
+    (void)arg;
+    for (;;) {
+        if (loop_now() >= next) {
+            scan_want_incoming(false);
+            scan_want_deferred(false);
+            next = loop_now() + active_settings()->queue_run_delay;
+        }
+        begin_if_wanted(&incoming);
+        begin_if_wanted(&deferred);
+        if (incoming.walk || deferred.walk) {
+            if (wait_for_room(&err) < 0 || (incoming.walk && do_slice(&incoming, &err) < 0) ||
+                (deferred.walk && do_slice(&deferred, &err) < 0))
+                break;
+        } else if (task_wait(&wanted, next, &err) < 0 && err.kind != ERR_TIMEOUT) {
+            break;
+        }
+    }
+    queue_walk_free(&incoming.walk);
+    queue_walk_free(&deferred.walk);
+}
+
+static void
+want(struct queue_scan *scan, bool all)
+{
+    scan->wanted = true;
+    scan->wanted_all = scan->wanted_all || all;
+    task_wake_all(&wanted);
+}
+
+void
+scan_want_incoming(bool all)
+{
+    want(&incoming, all);
+}
+
+void
+scan_want_deferred(bool all)
+{
+    last_deferred = loop_now();
+    want(&deferred, all);
+}
+
+void
+scan_remind(void)
+{
+    scan_want_incoming(false);
+    if (loop_now() - last_deferred > active_settings()->queue_run_delay / 2)
+        scan_want_deferred(false);
+}
+
+void
+scan_start(void)
+{
+    task_spawn(service_tasks(), "scan", scan_task, NULL);
+}
+
+/* ---- at the start ---- */
+
+struct reset_job {
+    bool failed;
+    struct err err;
+};
+
+static void
+reset(void *arg)
+{
+    struct reset_job *job = arg;
+    struct arena *arena = arena_new();
+    struct queue_walk *walk = queue_walk_new(dir, "active");
+    const char *id;
+    bool found;
+    int result;
+
+    while ((result = queue_walk_next(walk, &id, NULL, &job->err)) != 0 && !job->failed) {
+        if (result < 0 || queue_dir_move(dir, "active", "incoming", id, NULL, &found, &job->err) < 0)
+            job->failed = true;
+        else if (found)
+            utimensat(dir->fd, queue_dir_path(dir, arena, "incoming", id), NULL, AT_SYMLINK_NOFOLLOW);
+    }
+    queue_walk_free(&walk);
+    arena_free(&arena);
+}
+
+int may_wait
+scan_reset_active(struct err *err)
+{
+    struct reset_job job = {0};
+
+    task_run_blocking(reset, &job);
+    if (job.failed)
+        *err = job.err;
+    return job.failed ? -1 : 0;
+}

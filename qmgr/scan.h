@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* qmgr/scan.h: takes up messages from the files in incoming/ and deferred/: when their time has come (modification
+ * time), or when somebody asks. The directories are read in slices in the thread pool, and only as far as there is
+ * room in memory. */
+#ifndef QMGR_SCAN_H
+#define QMGR_SCAN_H
+
+#include <stdbool.h>
+
+#include "lib/base/err.h"
+#include "lib/mail/queue_dir.h"
+
+void scan_init(const struct queue_dir *);
+
+/* Files that an earlier life left in active/ go back to incoming/. */
+int may_wait scan_reset_active(struct err *) MUST_USE;
+
+/* Starts the task that scans; both queues are due at once, and every queue_run_delay. */
+void scan_start(void);
+
+/* A scan of that queue from its start is due. all: files whose time has not come as well. */
+void scan_want_incoming(bool all);
+void scan_want_deferred(bool all);
+
+/* A periodic reminder from outside: as the timer, unless that was just now. */
+void scan_remind(void);
+
+#endif
