@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "smtp/session.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/base/check.h"
+#include "lib/base/log.h"
+#include "lib/run/loop.h"
+#include "lib/run/task.h"
+#include "lib/smtp/client_reply.h"
+#include "smtp/features.h"
+
+/* ---- failures ---- */
+
+int
+session_lost(struct session *s, struct arena *arena, const char *doing, const struct err *err, struct failure *failure)
+{
+    s->broken = true;
+    if (err->kind == ERR_TIMEOUT)
+        failure_set(failure, arena, "4.4.2", "conversation with %s timed out while %s", s->label, doing);
+    else if (err->kind == ERR_SYNTAX)
+        failure_set(failure, arena, "4.5.0", "host %s broke the protocol: %s (while %s)", s->label, err->text, doing);
+    else
+        failure_set(failure, arena, "4.4.2", "lost connection with %s while %s", s->label, doing);
+    failure->is_of_host = true;
+    failure->mta_name = s->name;
+    return -1;
+}
+
+int
+session_refused(struct session *s, struct arena *arena, const struct client_reply *reply, const char *command,
+                struct failure *failure)
+{
+    failure_reply(failure, arena, s->label, reply, command);
+    failure->mta_name = s->name;
+    return -1;
+}
+
+/* The server does not want to talk to us. Of a host that says 5xx another may think better. */
+static int
+refused_to_talk(struct session *s, struct arena *arena, const struct client_reply *reply, struct failure *failure)
+{
+    const char *said = client_reply_joined(reply, arena);
+    char *dsn = arena_strdup(arena, reply->dsn);
+
+    if (s->client->set.smtp_skip_5xx_greeting || dsn[0] != '5')
+        dsn[0] = '4';
+    failure_set(failure, arena, dsn, "host %s refused to talk to me: %s", s->label, said);
+    failure->is_of_host = true;
+    failure->diag_text = said;
+    failure->mta_name = s->name;
+    return -1;
+}
+
+int may_wait
+session_reply(struct session *s, struct arena *arena, usec_t limit, const char *doing, struct client_reply *reply,
+              struct failure *failure)
+{
+    struct err err;
+
+    stream_set_deadline(s->stream, loop_now() + limit);
+    if (client_reply_read(reply, arena, s->stream, &err) < 0)
+        return session_lost(s, arena, doing, &err, failure);
+    if (reply->code == 421)
+        s->closing = true;
+    return 0;
+}
+
+static bool
+is_success(const struct client_reply *reply)
+{
+    return reply->code / 100 == 2;
+}
+
+/* ---- connecting ---- */
+
+static const struct net_addr *
+bind_address(const struct client *client, const struct net_addr *to)
+{
+    if (to->any.sa_family == AF_INET && client->has_bind4)
+        return &client->bind4;
+    return to->any.sa_family == AF_INET6 && client->has_bind6 ? &client->bind6 : NULL;
+}
+
+static int may_wait
+connect_host(const struct client *client, const struct host *host, struct err *err)
+{
+    usec_t limit = client->set.smtp_connect_timeout;
+    usec_t deadline = limit > 0 ? loop_now() + limit : NO_DEADLINE;
+    const struct net_addr *from = bind_address(client, &host->addr);
+    int fd = net_connect(&host->addr, from, deadline, err);
+
+    if (fd < 0 && from && err->kind == ERR_IO && !client->set.smtp_bind_address_enforce)
+        return net_connect(&host->addr, NULL, deadline, err);
+    return fd;
+}
+
+static int
+connect_failed(struct arena *arena, const struct host *host, const struct err *err, struct failure *failure)
+{
+    char numeric[INET6_ADDRSTRLEN];
+
+    if (host->addr.any.sa_family == AF_UNIX)
+        failure_set(failure, arena, "4.4.1", "connect to %s[%s]: %s", "localhost", host->name, err->text);
+    else {
+        net_addr_format(&host->addr, numeric, sizeof(numeric));
+        failure_set(failure, arena, "4.4.1", "connect to %s[%s]:%u: %s", host->name, numeric,
+                    net_addr_port(&host->addr), err->text);
+    }
+    failure->is_of_host = true;
+    log_info("%s", failure->reason);
+    return -1;
+}
+
+static struct session *
+session_new(const struct client *client, const struct host *host, int fd)
+{
+    struct arena *arena = arena_new();
+    struct session *s = ARENA_NEW(arena, struct session);
+    char numeric[INET6_ADDRSTRLEN];
+
+    *s = (struct session){.arena = arena, .client = client, .addr = host->addr, .opened = loop_now()};
+    s->stream = stream_new(fd);
+    if (host->addr.any.sa_family == AF_UNIX) {
+        s->name = client->set.myhostname;
+        s->label = s->relay = arena_printf(arena, "%s[%s]", s->name, host->name);
+        return s;
+    }
+    net_addr_format(&host->addr, numeric, sizeof(numeric));
+    s->name = arena_strdup(arena, host->name);
+    s->label = arena_printf(arena, "%s[%s]", s->name, numeric);
+    s->relay = arena_printf(arena, "%s:%u", s->label, net_addr_port(&host->addr));
+    return s;
+}
+
+static void
+session_free(struct session **session)
+{
+    struct arena *arena = (*session)->arena;
+
+    stream_free(&(*session)->stream);
+    arena_free(&arena);
+    *session = NULL;
+}
+
+void may_wait
+session_close(struct session **session)
+{
+    struct session *s = *session;
+
+    if (!s)
+        return;
+    if (!s->broken && !s->closing) {
+        stream_set_deadline(s->stream, loop_now() + s->client->set.smtp_quit_timeout);
+        stream_write_text(s->stream, "QUIT\r\n");
+        struct client_reply reply;
+        if (stream_flush(s->stream, NULL) == 0 && !s->client->set.smtp_skip_quit_response &&
+            client_reply_read(&reply, s->arena, s->stream, NULL) < 0)
+            s->broken = true; /* nobody cares any more */
+    }
+    session_free(session);
+}
+
+/* ---- hello ---- */
+
+/* Where we may be talking to ourselves: the server calls itself by our name. */
+static int
+check_not_myself(struct session *s, struct arena *arena, const struct client_reply *reply, const char *next_hop,
+                 struct failure *failure)
+{
+    const char *rest = reply->text;
+    struct slice line, name;
+
+    if (s->client->lmtp || net_addr_port(&s->addr) != s->client->port || !client_reply_next_line(&rest, &line) ||
+        !slice_word(&line, " ", &name) || !slice_equal_text_fold(name, s->client->set.myhostname))
+        return 0;
+    log_warning("host %s replied to HELO/EHLO with my own hostname %s", s->label, s->client->set.myhostname);
+    failure_set(failure, arena, "5.4.6", "mail for %s loops back to myself", next_hop);
+    failure->is_of_host = true;
+    return -1;
+}
+
+static int may_wait
+say_hello(struct session *s, struct arena *arena, const char *verb, const char *doing, struct client_reply *reply,
+          struct failure *failure)
+{
+    stream_printf(s->stream, "%s %s\r\n", verb, s->client->hello_name);
+    return session_reply(s, arena, s->client->hello_timeout, doing, reply, failure);
+}
+
+/* Tells who we are, and learns what the server can. Nothing learnt before stays. */
+static int may_wait
+hello(struct session *s, struct arena *arena, const char *next_hop, struct failure *failure)
+{
+    const struct smtp_settings *set = &s->client->set;
+    struct client_reply reply = {.code = 0};
+
+    s->features = 0;
+    s->size_limit = 0;
+    if (s->client->lmtp || !set->smtp_never_send_ehlo) {
+        const char *verb = s->client->lmtp ? "LHLO" : "EHLO";
+        if (say_hello(s, arena, verb,
+                      s->client->lmtp ? "performing the LHLO handshake" : "performing the EHLO handshake", &reply,
+                      failure) < 0)
+            return -1;
+        if (is_success(&reply))
+            s->features = features_parse(reply.text, &s->size_limit) & ~s->client->ignored;
+        else if (s->closing || s->client->lmtp)
+            return refused_to_talk(s, arena, &reply, failure);
+    }
+    if (!is_success(&reply) && say_hello(s, arena, "HELO", "performing the HELO handshake", &reply, failure) < 0)
+        return -1;
+    if (!is_success(&reply))
+        return refused_to_talk(s, arena, &reply, failure);
+    return check_not_myself(s, arena, &reply, next_hop, failure);
+}
+
+static int may_wait
+greeting(struct session *s, struct arena *arena, struct failure *failure)
+{
+    struct client_reply reply;
+
+    if (session_reply(s, arena, s->client->hello_timeout, "receiving the initial server greeting", &reply, failure) < 0)
+        return -1;
+    return is_success(&reply) ? 0 : refused_to_talk(s, arena, &reply, failure);
+}
+
+/* ---- TLS ---- */
+
+static void
+log_tls(const struct session *s)
+{
+    struct tls_info info;
+    bool more;
+
+    if (s->client->tls_loglevel < 1)
+        return;
+    stream_tls_info(s->stream, &info);
+    more = *info.key_exchange != '\0';
+    const char *trust = !info.peer_has_certificate           ? "Anonymous"
+                        : !info.peer_is_trusted              ? "Untrusted"
+                        : s->client->tls_level >= TLS_VERIFY ? "Verified"
+                                                             : "Trusted";
+    log_info("%s TLS connection established to %s: %s with cipher %s (%d/%d bits)%s%s%s%s%s%s", trust, s->relay,
+             info.protocol, info.cipher, info.used_bits, info.algorithm_bits, more ? " key-exchange " : "",
+             info.key_exchange, *info.signature ? " server-signature " : "", info.signature,
+             *info.digest ? " server-digest " : "", info.digest);
+}
+
+static int may_wait
+handshake(struct session *s, struct arena *arena, const char *next_hop, struct failure *failure)
+{
+    const struct client *client = s->client;
+    const char *peer_name = client->tls_level == TLS_SECURE ? next_hop : s->name;
+    struct err err;
+
+    stream_set_deadline(s->stream, loop_now() + client->set.smtp_starttls_timeout);
+    if (stream_start_tls(s->stream, client->tls, peer_name, &err) == 0) {
+        log_tls(s);
+        return 0;
+    }
+    s->broken = true;
+    log_info("SSL_connect error to %s: %s", s->relay, err.text);
+    failure_set(failure, arena, "4.7.5",
+                client->tls_level >= TLS_VERIFY ? "Server certificate not verified"
+                                                : "Cannot start TLS: handshake failure");
+    failure->is_of_host = true;
+    failure->without_tls = client->tls_level == TLS_MAY;
+    failure->mta_name = s->name;
+    return -1;
+}
+
+static int
+no_tls(struct session *s, struct arena *arena, struct failure *failure)
+{
+    failure_set(failure, arena, "4.7.4", "TLS is required, but was not offered by host %s", s->label);
+    failure->is_of_host = true;
+    failure->mta_name = s->name;
+    return -1;
+}
+
+static int may_wait
+start_tls(struct session *s, struct arena *arena, const char *next_hop, struct failure *failure)
+{
+    struct client_reply reply;
+
+    if (!(s->features & FEATURE_STARTTLS))
+        return s->client->tls_level >= TLS_ENCRYPT ? no_tls(s, arena, failure) : 0;
+    stream_write_text(s->stream, "STARTTLS\r\n");
+    if (session_reply(s, arena, s->client->set.smtp_starttls_timeout, "receiving the STARTTLS response", &reply,
+                      failure) < 0)
+        return -1;
+    if (!is_success(&reply)) {
+        if (s->client->tls_level == TLS_MAY && !s->closing)
+            return 0;
+        failure_set(failure, arena, "4.7.5", "TLS is required, but host %s refused to start TLS: %s", s->label,
+                    client_reply_joined(&reply, arena));
+        failure->is_of_host = true;
+        return -1;
+    }
+    if (handshake(s, arena, next_hop, failure) < 0)
+        return -1;
+    return hello(s, arena, next_hop, failure);
+}
+
+/* ---- the whole ---- */
+
+static int may_wait
+introduce(struct session *s, struct arena *arena, const char *next_hop, bool without_tls, struct failure *failure)
+{
+    bool with_tls = s->client->tls && !without_tls && s->addr.any.sa_family != AF_UNIX;
+    bool wrapped = with_tls && s->client->set.smtp_tls_wrappermode;
+
+    if (wrapped && handshake(s, arena, next_hop, failure) < 0)
+        return -1;
+    if (greeting(s, arena, failure) < 0 || hello(s, arena, next_hop, failure) < 0)
+        return -1;
+    return with_tls && !wrapped ? start_tls(s, arena, next_hop, failure) : 0;
+}
+
+struct session *may_wait
+session_open(const struct client *client, struct arena *arena, const struct host *host, const char *next_hop,
+             bool without_tls, struct failure *failure)
+{
+    struct err err;
+    int fd = connect_host(client, host, &err);
+
+    if (fd < 0) {
+        connect_failed(arena, host, &err, failure);
+        return NULL;
+    }
+    struct session *s = session_new(client, host, fd);
+    if (introduce(s, arena, next_hop, without_tls, failure) < 0) {
+        session_close(&s);
+        return NULL;
+    }
+    return s;
+}
