@@ -113,8 +113,14 @@ open_source(struct delivery *d, struct link_message *in, struct segment *segment
         err_set(err, ERR_TEMP, "journal segment %" PRId64 " is not known", d->request->segment);
         return NULL;
     }
-    return source_open_image(d->arena, segment->fd, (uint64_t)d->request->segment_offset,
-                             (uint64_t)d->request->segment_length, err);
+    struct source *source = source_open_image(d->arena, segment->fd, (uint64_t)d->request->segment_offset,
+                                              (uint64_t)d->request->segment_length, err);
+    /* A place may be used again when a request waited for long: never take another message for this one. */
+    if (source && strcmp(source_envelope(source)->queue_id, d->request->queue_id) != 0) {
+        err_set(err, ERR_TEMP, "the image is another message's");
+        return NULL;
+    }
+    return source;
 }
 
 static void
