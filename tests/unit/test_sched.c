@@ -384,6 +384,32 @@ test_withdraw_ends_what_waits(void **state)
     world_free(world);
 }
 
+static void
+test_failed_transport_puts_all_off(void **state)
+{
+    struct world *world = world_new();
+    struct sched_message *other;
+
+    (void)state;
+    for (unsigned i = 0; i < 10; i++)
+        add(world, "smtp", "a.example", 3, false);
+    add(world, "local", "a.example", 1, true);
+    for (unsigned i = 0; i < world->count; i++)
+        if (strcmp(sched_entry_transport(world->given[i]), "smtp") == 0)
+            sched_retry(world->sched, world->given[i], 0, world->now);
+    sched_fail_transport(world->sched, "smtp", "4.4.1", "mail transport unavailable", world->now, SECONDS(60));
+    sched_run(world->sched, world->now);
+    assert_int_equal(world->put_off, 30);
+    other = add(world, "smtp", "new.example", 1, true);
+    assert_int_equal(other->open, 0);
+    world->now += SECONDS(61);
+    other = add(world, "smtp", "new.example", 1, true);
+    assert_int_equal(other->open, 1);
+    other = add(world, "smtp", "0001.a.example", 1, true);
+    assert_int_equal(other->open, 1);
+    world_free(world);
+}
+
 /* Random work with a model of what must hold: each recipient is given out once, windows and limits are kept. */
 static void
 test_random_work_loses_and_doubles_nothing(void **state)
@@ -464,6 +490,7 @@ main(void)
         cmocka_unit_test(test_retry_puts_it_in_front_after_a_pause),
         cmocka_unit_test(test_rate_delay_sends_one_at_a_time),
         cmocka_unit_test(test_withdraw_ends_what_waits),
+        cmocka_unit_test(test_failed_transport_puts_all_off),
         cmocka_unit_test(test_random_work_loses_and_doubles_nothing),
         cmocka_unit_test(test_feedback_text),
     };
