@@ -44,12 +44,12 @@ aligned(uint64_t length)
     return (length + IMAGE_ALIGN - 1) / IMAGE_ALIGN * IMAGE_ALIGN;
 }
 
-static struct segment *
+static struct journal_segment *
 first_of(struct list *list)
 {
     struct list *link = list_pop(list);
 
-    return link ? LIST_ENTRY(link, struct segment, link) : NULL;
+    return link ? LIST_ENTRY(link, struct journal_segment, link) : NULL;
 }
 
 static bool
@@ -83,18 +83,18 @@ static void
 make_run(void *arg)
 {
     struct journal *j = arg;
-    struct segment *s = j->working;
+    struct journal_segment *s = j->working;
     bool renew = s->fd >= 0;
 
     if (renew) {
-        j->make_result = segment_renew(j->dir_fd, s, &j->make_err);
+        j->make_result = journal_segment_renew(j->dir_fd, s, &j->make_err);
     } else {
-        j->make_result = segment_create(j->dir_fd, j->last_number, j->settings.segment_size, s, &j->make_err);
+        j->make_result = journal_segment_create(j->dir_fd, j->last_number, j->settings.segment_size, s, &j->make_err);
         if (j->make_result == 0)
-            j->make_result = segment_name(j->dir_fd, s, &j->make_err);
+            j->make_result = journal_segment_name(j->dir_fd, s, &j->make_err);
     }
     if (j->make_result < 0 && s->fd >= 0)
-        segment_remove(j->dir_fd, s);
+        journal_segment_remove(j->dir_fd, s);
     else if (!renew)
         j->counts.segments_made++;
     else
@@ -105,7 +105,7 @@ static void
 make_done(void *arg)
 {
     struct journal *j = arg;
-    struct segment *s = j->working;
+    struct journal_segment *s = j->working;
 
     j->working = NULL;
     if (j->make_result == 0) {
@@ -125,7 +125,7 @@ make_done(void *arg)
 static void
 make_ready(struct journal *j)
 {
-    struct segment *s;
+    struct journal_segment *s;
 
     if (j->working || !list_is_empty(&j->ready))
         return;
@@ -145,7 +145,7 @@ make_ready(struct journal *j)
 
 struct removal {
     int dir_fd;
-    struct segment *segment;
+    struct journal_segment *segment;
 };
 
 static void
@@ -153,7 +153,7 @@ remove_run(void *arg)
 {
     struct removal *r = arg;
 
-    segment_remove(r->dir_fd, r->segment);
+    journal_segment_remove(r->dir_fd, r->segment);
     close(r->dir_fd);
 }
 
@@ -168,7 +168,7 @@ remove_done(void *arg)
 
 /* Freeing 16 MiB of a file system takes a while: not in the loop. Nobody waits for it. */
 static void
-remove_later(struct journal *j, struct segment *s)
+remove_later(struct journal *j, struct journal_segment *s)
 {
     struct removal *r = calloc(1, sizeof(*r));
 
@@ -177,7 +177,7 @@ remove_later(struct journal *j, struct segment *s)
     r->segment = s;
     r->dir_fd = fcntl(j->dir_fd, F_DUPFD_CLOEXEC, 0);
     if (r->dir_fd < 0) { /* out of descriptors: then here and now */
-        segment_remove(j->dir_fd, s);
+        journal_segment_remove(j->dir_fd, s);
         remove_done(r);
         return;
     }
@@ -195,7 +195,7 @@ list_length(const struct list *list)
 }
 
 void
-journal_dispose(struct journal *j, struct segment *s)
+journal_dispose(struct journal *j, struct journal_segment *s)
 {
     if (j->settings.gone)
         j->settings.gone(j->settings.ctx, s->number, s->generation);
@@ -210,7 +210,7 @@ journal_dispose(struct journal *j, struct segment *s)
 }
 
 static void
-seal(struct journal *j, struct segment *s)
+seal(struct journal *j, struct journal_segment *s)
 {
     check(s == j->current);
     j->current = NULL;
@@ -276,14 +276,14 @@ commit_run(void *arg)
 
     LIST_EACH (link, &j->batch)
         compose(j, LIST_ENTRY(link, struct append, link), &count);
-    j->commit_result = segment_write(j->committing_to->fd, j->iovs, count, from, &j->commit_err);
+    j->commit_result = journal_segment_write(j->committing_to->fd, j->iovs, count, from, &j->commit_err);
     if (j->commit_result == 0 && journal_io.fdatasync(j->committing_to->fd) < 0)
         j->commit_result = err_errno(&j->commit_err, "sync of the journal");
 }
 
 /* Best effort: the client was told that we did not take them. */
 static void
-strike_batch(struct journal *j, struct segment *s)
+strike_batch(struct journal *j, struct journal_segment *s)
 {
     struct journal_segment_info info = {.segment = s->number, .generation = s->generation, .key = s->key};
     char name[JOURNAL_NAME_SIZE];
@@ -304,7 +304,7 @@ strike_batch(struct journal *j, struct segment *s)
 }
 
 static void
-finish_batch(struct journal *j, struct segment *s)
+finish_batch(struct journal *j, struct journal_segment *s)
 {
     struct list *link;
 
@@ -329,7 +329,7 @@ static void
 commit_done(void *arg)
 {
     struct journal *j = arg;
-    struct segment *s = j->committing_to;
+    struct journal_segment *s = j->committing_to;
 
     if (j->commit_result == 0)
         j->counts.syncs++;
@@ -350,7 +350,7 @@ commit_done(void *arg)
 }
 
 static bool
-fits(const struct segment *s, uint64_t length)
+fits(const struct journal_segment *s, uint64_t length)
 {
     return s->used + aligned(length) <= s->size;
 }
@@ -359,7 +359,7 @@ fits(const struct segment *s, uint64_t length)
 static void
 fill_batch(struct journal *j)
 {
-    struct segment *s = j->current;
+    struct journal_segment *s = j->current;
     uint64_t bytes = 0;
 
     while (!list_is_empty(&j->queue) && bytes < BATCH_BYTES) {
@@ -487,11 +487,11 @@ journal_waiting(const struct journal *j)
 
 /* ---- releasing ---- */
 
-static struct segment *
+static struct journal_segment *
 find_in(const struct list *list, uint32_t number, uint32_t generation)
 {
     for (const struct list *link = list->next; link != list; link = link->next) {
-        struct segment *s = LIST_ENTRY(link, struct segment, link);
+        struct journal_segment *s = LIST_ENTRY(link, struct journal_segment, link);
 
         if (s->number == number && s->generation == generation)
             return s;
@@ -499,7 +499,7 @@ find_in(const struct list *list, uint32_t number, uint32_t generation)
     return NULL;
 }
 
-static struct segment *
+static struct journal_segment *
 find(const struct journal *j, uint32_t number, uint32_t generation)
 {
     if (j->current && j->current->number == number && j->current->generation == generation)
@@ -510,7 +510,7 @@ find(const struct journal *j, uint32_t number, uint32_t generation)
 void
 journal_release(struct journal *j, const struct journal_place *place)
 {
-    struct segment *s = find(j, place->segment, place->generation);
+    struct journal_segment *s = find(j, place->segment, place->generation);
 
     check(s && s->outstanding > 0);
     s->outstanding--;
@@ -523,7 +523,7 @@ journal_release(struct journal *j, const struct journal_place *place)
 int
 journal_segment_fd(const struct journal *j, uint32_t segment, uint32_t generation)
 {
-    const struct segment *s = find(j, segment, generation);
+    const struct journal_segment *s = find(j, segment, generation);
 
     return s ? s->read_fd : -1;
 }
@@ -534,7 +534,7 @@ journal_outstanding(const struct journal *j)
     unsigned n = j->current ? j->current->outstanding : 0;
 
     for (const struct list *link = j->sealed.next; link != &j->sealed; link = link->next)
-        n += LIST_ENTRY(link, const struct segment, link)->outstanding;
+        n += LIST_ENTRY(link, const struct journal_segment, link)->outstanding;
     return n;
 }
 
@@ -572,7 +572,7 @@ journal_new(const struct journal_settings *settings, struct err *err)
     list_init(&j->queue);
     list_init(&j->batch);
     j->hook = (struct loop_hook){.fn = turn_end, .arg = j};
-    segment_sweep(dir_fd);
+    journal_segment_sweep(dir_fd);
     return j;
 }
 
@@ -601,10 +601,10 @@ journal_prepare(struct journal *j, struct err *err)
 static void
 remove_list(struct journal *j, struct list *list)
 {
-    struct segment *s;
+    struct journal_segment *s;
 
     while ((s = first_of(list)) != NULL) {
-        segment_remove(j->dir_fd, s);
+        journal_segment_remove(j->dir_fd, s);
         free(s);
         j->in_use--;
     }
@@ -639,10 +639,10 @@ journal_remove_all(struct journal *j, struct err *err)
 static void
 close_list(struct list *list)
 {
-    struct segment *s;
+    struct journal_segment *s;
 
     while ((s = first_of(list)) != NULL) {
-        segment_close(s);
+        journal_segment_close(s);
         free(s);
     }
 }

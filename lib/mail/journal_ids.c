@@ -84,7 +84,7 @@ take(int fd, struct taking *t)
     memcpy(slot.magic, ids_magic, sizeof(slot.magic));
     slot.next = htole64(t->first + t->count);
     slot.sum = slot_sum(&slot);
-    if (segment_write(fd, &iov, 1, SLOT_DISTANCE * (uint64_t)place, t->err) < 0)
+    if (journal_segment_write(fd, &iov, 1, SLOT_DISTANCE * (uint64_t)place, t->err) < 0)
         return -1;
     if (journal_io.fdatasync(fd) < 0)
         return err_errno(t->err, "sync of %s/ids", t->directory);

@@ -16,8 +16,8 @@ struct journal {
     uint32_t last_number;
     struct journal_counts counts;
 
-    struct segment *current;
-    struct segment *working; /* being made or renewed */
+    struct journal_segment *current;
+    struct journal_segment *working; /* being made or renewed */
     struct list ready, sealed, idle;
     unsigned in_use; /* of ordinary size, on whatever list */
 
@@ -25,7 +25,7 @@ struct journal {
     size_t waiting;    /* bytes in queue and batch */
     struct list batch; /* being committed */
     bool committing;
-    struct segment *committing_to;
+    struct journal_segment *committing_to;
     struct err commit_err; /* set by the pool's thread when it fails */
     int commit_result;
     struct iovec *iovs;
@@ -39,6 +39,6 @@ struct journal {
 };
 
 /* A segment all of whose images are released, or that never had one, on no list: what becomes of it? */
-void journal_dispose(struct journal *, struct segment *);
+void journal_dispose(struct journal *, struct journal_segment *);
 
 #endif

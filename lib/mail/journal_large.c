@@ -18,7 +18,7 @@ enum {
 
 struct journal_large {
     struct journal *journal;
-    struct segment *segment;
+    struct journal_segment *segment;
     uint64_t expected;
     uint32_t hint;
     size_t envelope_max;
@@ -38,12 +38,12 @@ create_run(void *arg)
 {
     struct journal_large *l = arg;
 
-    l->result = segment_create(l->journal->dir_fd, l->hint, 0, l->segment, &l->err);
+    l->result = journal_segment_create(l->journal->dir_fd, l->hint, 0, l->segment, &l->err);
     if (l->result == 0 && l->expected > 0 &&
         fallocate(l->segment->fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)(l->content_start + l->expected)) < 0 &&
         errno == ENOSPC) {
         l->result = err_errno(&l->err, "journal segment of %" PRIu64 " bytes", l->expected);
-        segment_remove(l->journal->dir_fd, l->segment);
+        journal_segment_remove(l->journal->dir_fd, l->segment);
     }
 }
 
@@ -59,7 +59,7 @@ struct journal_large *may_wait
 journal_large_new(struct journal *j, uint64_t expected_size, size_t envelope_max, struct err *err)
 {
     struct journal_large *l = calloc(1, sizeof(*l));
-    struct segment *s = calloc(1, sizeof(*s));
+    struct journal_segment *s = calloc(1, sizeof(*s));
 
     if (!l || !s || !(l->gathered = malloc(GATHER_SIZE)))
         fatal("out of memory");
@@ -91,7 +91,7 @@ write_run(void *arg)
     uint64_t at = l->content_start + l->written;
 
     siphash_add(&l->sum, l->gathered, l->gathered_len);
-    l->result = segment_write(l->segment->fd, &iov, 1, at, &l->err);
+    l->result = journal_segment_write(l->segment->fd, &iov, 1, at, &l->err);
     l->written += l->gathered_len;
     l->gathered_len = 0;
     at = l->content_start + l->written;
@@ -122,7 +122,7 @@ journal_large_write(struct journal_large *l, struct slice bytes, struct err *err
 static int
 write_front(struct journal_large *l)
 {
-    struct segment *s = l->segment;
+    struct journal_segment *s = l->segment;
     struct image_header h = {.magic = IMAGE_MAGIC, .generation = s->generation, .offset = JOURNAL_HEADER_SIZE};
     size_t front = IMAGE_HEADER_SIZE + l->envelope_max;
     char *bytes = calloc(1, front);
@@ -138,7 +138,7 @@ write_front(struct journal_large *l)
     h.content_sum = siphash_end(&l->sum);
     h.envelope_sum = siphash(&s->key, bytes + IMAGE_HEADER_SIZE, l->envelope_max);
     image_header_encode(&h, &s->key, (unsigned char *)bytes);
-    result = segment_write(s->fd, &iov, 1, JOURNAL_HEADER_SIZE, &l->err);
+    result = journal_segment_write(s->fd, &iov, 1, JOURNAL_HEADER_SIZE, &l->err);
     free(bytes);
     return result;
 }
@@ -152,16 +152,16 @@ commit_run(void *arg)
     if (l->result == 0)
         l->result = write_front(l);
     if (l->result == 0)
-        l->result = segment_name(l->journal->dir_fd, l->segment, &l->err);
+        l->result = journal_segment_name(l->journal->dir_fd, l->segment, &l->err);
     if (l->result < 0)
-        segment_remove(l->journal->dir_fd, l->segment);
+        journal_segment_remove(l->journal->dir_fd, l->segment);
 }
 
 int may_wait
 journal_large_commit(struct journal_large **large, struct slice envelope, struct journal_place *place, struct err *err)
 {
     struct journal_large *l = *large;
-    struct segment *s = l->segment;
+    struct journal_segment *s = l->segment;
     struct journal *j = l->journal;
     int result;
 
@@ -175,7 +175,7 @@ journal_large_commit(struct journal_large **large, struct slice envelope, struct
         task_run_blocking(commit_run, l);
         result = l->result;
     } else {
-        segment_remove(j->dir_fd, s);
+        journal_segment_remove(j->dir_fd, s);
     }
     if (result < 0) {
         *err = l->err;
@@ -199,7 +199,7 @@ abort_run(void *arg)
 {
     struct journal_large *l = arg;
 
-    segment_remove(l->journal->dir_fd, l->segment);
+    journal_segment_remove(l->journal->dir_fd, l->segment);
 }
 
 void may_wait

@@ -45,7 +45,7 @@ header_sum(const struct segment_header *h)
 }
 
 static int
-write_header(const struct segment *s, struct err *err)
+write_header(const struct journal_segment *s, struct err *err)
 {
     struct segment_header h = {.version = htole32(FORMAT_VERSION), .number = htole32(s->number),
                                .generation = htole32(s->generation), .size = htole64(s->size),
@@ -55,7 +55,7 @@ write_header(const struct segment *s, struct err *err)
 
     memcpy(h.magic, segment_magic, sizeof(h.magic));
     h.sum = htole64(header_sum(&h));
-    return segment_write(s->fd, iov, ARRAY_LEN(iov), 0, err);
+    return journal_segment_write(s->fd, iov, ARRAY_LEN(iov), 0, err);
 }
 
 int
@@ -92,7 +92,7 @@ skip_written(struct iovec **iov, unsigned *count, size_t written)
 }
 
 int
-segment_write(int fd, struct iovec *iov, unsigned count, uint64_t offset, struct err *err)
+journal_segment_write(int fd, struct iovec *iov, unsigned count, uint64_t offset, struct err *err)
 {
     for (skip_written(&iov, &count, 0); count > 0;) {
         ssize_t n = journal_io.pwritev(fd, iov, count < WRITE_MAX ? (int)count : WRITE_MAX, (off_t)offset);
@@ -122,7 +122,7 @@ write_zeros(int fd, uint64_t from, uint64_t to, struct err *err)
         struct iovec iov = {zeros, to - from < ZERO_BLOCK ? (size_t)(to - from) : ZERO_BLOCK};
         size_t n = iov.iov_len;
 
-        result = segment_write(fd, &iov, 1, from, err);
+        result = journal_segment_write(fd, &iov, 1, from, err);
         from += n;
     }
     free(zeros);
@@ -148,7 +148,7 @@ is_linked(int fd)
 
 /* Takes the first free number after hint. */
 static int
-take_number(int dir_fd, uint32_t hint, struct segment *s, struct err *err)
+take_number(int dir_fd, uint32_t hint, struct journal_segment *s, struct err *err)
 {
     char name[JOURNAL_NAME_SIZE], final[JOURNAL_NAME_SIZE];
 
@@ -175,11 +175,11 @@ take_number(int dir_fd, uint32_t hint, struct segment *s, struct err *err)
 }
 
 int
-segment_create(int dir_fd, uint32_t hint, uint64_t size, struct segment *s, struct err *err)
+journal_segment_create(int dir_fd, uint32_t hint, uint64_t size, struct journal_segment *s, struct err *err)
 {
     char name[JOURNAL_NAME_SIZE];
 
-    *s = (struct segment){.fd = -1, .read_fd = -1, .size = size, .used = JOURNAL_HEADER_SIZE};
+    *s = (struct journal_segment){.fd = -1, .read_fd = -1, .size = size, .used = JOURNAL_HEADER_SIZE};
     if (take_number(dir_fd, hint, s, err) < 0)
         return -1;
     s->key = siphash_random_key();
@@ -190,12 +190,12 @@ segment_create(int dir_fd, uint32_t hint, uint64_t size, struct segment *s, stru
         err_errno(err, "journal segment %s", name);
     else if (write_header(s, err) == 0 && (size == 0 || write_zeros(s->fd, JOURNAL_HEADER_SIZE, size, err) == 0))
         return 0;
-    segment_remove(dir_fd, s);
+    journal_segment_remove(dir_fd, s);
     return -1;
 }
 
 int
-segment_name(int dir_fd, struct segment *s, struct err *err)
+journal_segment_name(int dir_fd, struct journal_segment *s, struct err *err)
 {
     char from[JOURNAL_NAME_SIZE], to[JOURNAL_NAME_SIZE];
 
@@ -212,7 +212,7 @@ segment_name(int dir_fd, struct segment *s, struct err *err)
 }
 
 int
-segment_renew(int dir_fd, struct segment *s, struct err *err)
+journal_segment_renew(int dir_fd, struct journal_segment *s, struct err *err)
 {
     char done[JOURNAL_NAME_SIZE];
 
@@ -232,7 +232,7 @@ segment_renew(int dir_fd, struct segment *s, struct err *err)
 }
 
 void
-segment_close(struct segment *s)
+journal_segment_close(struct journal_segment *s)
 {
     if (s->fd >= 0)
         close(s->fd);
@@ -242,7 +242,7 @@ segment_close(struct segment *s)
 }
 
 void
-segment_remove(int dir_fd, struct segment *s)
+journal_segment_remove(int dir_fd, struct journal_segment *s)
 {
     char name[JOURNAL_NAME_SIZE];
 
@@ -252,11 +252,11 @@ segment_remove(int dir_fd, struct segment *s)
         name_of(name, s->number, ".done");
         unlinkat(dir_fd, name, 0);
     }
-    segment_close(s);
+    journal_segment_close(s);
 }
 
 void
-segment_sweep(int dir_fd)
+journal_segment_sweep(int dir_fd)
 {
     int own_fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *dir = own_fd < 0 ? NULL : fdopendir(own_fd);

@@ -21,7 +21,7 @@ enum { JOURNAL_NAME_SIZE = 16 }; /* "0000004F.done" and its NUL */
 /* What a segment's header block holds beside the magic and its sum. */
 struct journal_segment_info;
 
-struct segment {
+struct journal_segment {
     struct list link;
     uint32_t number, generation;
     struct siphash_key key;
@@ -45,24 +45,24 @@ extern struct journal_io journal_io;
 
 /* Makes the file NNNNNNNN.new, with a number after `hint`, locked; with size > 0 filled with zeros up to it; header
  * written; not synced, not yet named. */
-int segment_create(int dir_fd, uint32_t hint, uint64_t size, struct segment *, struct err *) MUST_USE;
+int journal_segment_create(int dir_fd, uint32_t hint, uint64_t size, struct journal_segment *, struct err *) MUST_USE;
 
 /* Syncs it and gives it its name, durably. */
-int segment_name(int dir_fd, struct segment *, struct err *) MUST_USE;
+int journal_segment_name(int dir_fd, struct journal_segment *, struct err *) MUST_USE;
 
 /* A new generation and key, durable; then the done-list is emptied. */
-int segment_renew(int dir_fd, struct segment *, struct err *) MUST_USE;
+int journal_segment_renew(int dir_fd, struct journal_segment *, struct err *) MUST_USE;
 
 /* Removes its files and closes the descriptors; errors don't matter. */
-void segment_remove(int dir_fd, struct segment *);
+void journal_segment_remove(int dir_fd, struct journal_segment *);
 
 /* Only closes: the files stay for whoever takes them over. */
-void segment_close(struct segment *);
+void journal_segment_close(struct journal_segment *);
 
 /* Removes *.new files that nobody holds. */
-void segment_sweep(int dir_fd);
+void journal_segment_sweep(int dir_fd);
 
 /* Writes all, however many there are; the iovs are used up. */
-int segment_write(int fd, struct iovec *, unsigned count, uint64_t offset, struct err *) MUST_USE;
+int journal_segment_write(int fd, struct iovec *, unsigned count, uint64_t offset, struct err *) MUST_USE;
 
 #endif

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cleanup: makes messages canonical and durable. ARCHITECTURE.md has the way of a message through it. */
+#include <fcntl.h>
+
+#include "cleanup/announce.h"
+#include "cleanup/server.h"
+#include "lib/base/clock.h"
+#include "lib/base/log.h"
+#include "lib/mail/messages.h"
+#include "lib/run/loop.h"
+#include "lib/service/service.h"
+
+struct server server;
+
+static usec_t drain_time;
+
+static const char *const write_paths[] = {"journal", "incoming", "hold", NULL};
+
+/* Nobody needs its images any more: qmgr may close the segment. */
+static void
+segment_is_gone(void *ctx, uint32_t segment, uint32_t generation)
+{
+    (void)ctx;
+    announce_segment_gone(segment, generation);
+}
+
+static int
+prepare(const struct conf *conf, struct sandbox *sandbox, struct err *err)
+{
+    const struct cleanup_settings *settings = &server.settings;
+
+    if (cleanup_settings_load(&server.settings, conf, service_arena(), err) < 0)
+        return -1;
+    if (conf_time(conf, "service_drain_time", &drain_time, err) < 0)
+        return -1;
+    if (queue_dir_open(&server.queue_dir, ".", conf, service_arena(), err) < 0)
+        return -1;
+    server.journal = journal_new(&(struct journal_settings){.directory = "journal",
+                                     .segment_size = (uint64_t)settings->journal_segment_size,
+                                     .segment_limit = (unsigned)settings->journal_segment_limit,
+                                     .gone = segment_is_gone}, err);
+    if (!server.journal)
+        return -1;
+    sandbox->write_paths = write_paths;
+    return 0;
+}
+
+/* A segment is made ready now, so that the first message need not wait for it. That it can't be made now (a full disk) is
+ * no reason not to start: messages are refused until it can. */
+static int
+start(struct err *err)
+{
+    struct err why;
+
+    announce_start(arena_printf(service_arena(), "public/%s", server.settings.queue_service_name));
+    if (journal_prepare(server.journal, &why) < 0)
+        log_warning("%s", why.text);
+    (void)err;
+    return 0;
+}
+
+static const struct link_handler handlers[] = {
+    {&type_envelope, true, message_take},
+    {&type_want_ids, true, ids_give},
+};
+
+static void
+serve(int fd, const struct net_addr *peer, unsigned socket)
+{
+    (void)peer;
+    (void)socket;
+    link_accept(fd, handlers, ARRAY_LEN(handlers), NULL, NULL);
+}
+
+/* What is under way is answered; then qmgr gets time to deliver or file what it was told of. What is left after that
+ * stays in segments without an owner, as after a crash: qmgr takes them over. */
+static void
+drain(void)
+{
+    usec_t deadline = loop_now() + drain_time;
+    struct err err;
+
+    if (link_drain_servers(deadline, &err) < 0)
+        log_debug("clients are left: %s", err.text);
+    while (server.messages > 0 && task_wait(&server.taken_in, deadline, &err) == 0)
+        continue;
+    announce_drain(deadline);
+    if (journal_outstanding(server.journal) == 0) {
+        if (journal_remove_all(server.journal, &err) < 0)
+            log_warning("%s", err.text);
+    } else {
+        log_info("%u messages are left in the journal for the queue manager", journal_outstanding(server.journal));
+    }
+    if (server.messages == 0) {
+        announce_end();
+        journal_free(&server.journal);
+    }
+}
+
+static const struct service cleanup_service = {
+    .program = "cleanup",
+    .prepare = prepare,
+    .start = start,
+    .serve = serve,
+    .drain = drain,
+    .sandbox = {.calls = SANDBOX_BASE | SANDBOX_ACCEPT | SANDBOX_UNIX | SANDBOX_FDPASS | SANDBOX_FILES |
+                         SANDBOX_THREADS,
+                .may_write_files = true},
+    .resident = true,
+};
+
+int
+main(int argc, char **argv)
+{
+    return service_main(argc, argv, &cleanup_service);
+}

@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The way of one message, as one task: gather, check and complete the header, measure, make durable, answer, announce. */
+#include "cleanup/message.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cleanup/announce.h"
+#include "cleanup/server.h"
+#include "cleanup/spool.h"
+#include "lib/base/buf.h"
+#include "lib/base/log.h"
+#include "lib/base/text.h"
+#include "lib/mail/content_stream.h"
+#include "lib/mail/queue_id.h"
+#include "lib/run/loop.h"
+#include "lib/run/stream.h"
+
+enum {
+    GATHER_LIMIT = 256 * 1024,   /* of a content from a descriptor; what is larger is streamed to a segment of its own */
+    HELD_LIMIT = 16 << 20,       /* of all of them; then the next waits */
+    ENVELOPE_SPARE = 8 * 1024,   /* by which an envelope grows at most between here and the end */
+};
+
+static const usec_t CONTENT_TIME = SECONDS(600); /* between two pieces of a content */
+
+int
+message_refuse(struct message *m, int code, const char *enhanced, const char *fmt, ...)
+{
+    va_list args;
+
+    if (m->answer.code)
+        return -1;
+    va_start(args, fmt);
+    m->answer.text = arena_vprintf(m->arena, fmt, args);
+    va_end(args);
+    m->answer.code = code;
+    m->answer.enhanced = enhanced;
+    return -1;
+}
+
+void
+message_add_piece(struct message *m, const char *bytes, size_t len)
+{
+    struct iovec *last = m->piece_count ? &m->pieces[m->piece_count - 1] : NULL;
+
+    if (len == 0)
+        return;
+    if (last && (const char *)last->iov_base + last->iov_len == bytes) {
+        last->iov_len += len;
+        return;
+    }
+    if (m->piece_count == m->piece_room) {
+        unsigned room = m->piece_room ? m->piece_room * 2 : 8;
+        struct iovec *pieces = arena_array(m->arena, room, sizeof(*pieces));
+
+        if (m->piece_count)
+            memcpy(pieces, m->pieces, m->piece_count * sizeof(*pieces));
+        m->pieces = pieces;
+        m->piece_room = room;
+    }
+    m->pieces[m->piece_count++] = (struct iovec){(void *)(uintptr_t)bytes, len};
+}
+
+/* ---- checks ---- */
+
+static int
+check_envelope(struct message *m)
+{
+    const struct envelope *e = m->envelope;
+
+    if (!queue_id_is_valid(slice_from(e->queue_id)) || e->recipient_count == 0 || e->arrival_sec <= 0) {
+        log_warning("malformed envelope from a client: queue id \"%s\", %zu recipients", e->queue_id,
+                    e->recipient_count);
+        return message_refuse(m, 451, "4.3.0", "Error: internal error");
+    }
+    if (server.stopping)
+        return message_refuse(m, 451, "4.3.2", "Error: the mail system is stopping");
+    return 0;
+}
+
+static int
+check_size(struct message *m)
+{
+    int64_t limit = server.settings.message_size_limit;
+
+    if (limit > 0 && m->measure.record_length > (uint64_t)limit)
+        return message_refuse(m, 552, "5.3.4", "Error: message file too big");
+    return 0;
+}
+
+/* ---- gathering ---- */
+
+/* The sender went away: there is nobody to answer. */
+static int
+sender_is_gone(struct message *m, const struct err *err)
+{
+    log_debug("%s: content not complete: %s", m->envelope->queue_id, err->text);
+    return message_refuse(m, 451, "4.3.0", "Error: content not complete");
+}
+
+/* Says what kept the message from being stored. */
+static int
+not_stored(struct message *m, const struct err *err)
+{
+    if (err->kind == ERR_CANCELLED)
+        return sender_is_gone(m, err);
+    log_warning("%s: %s", m->envelope->queue_id, err->text);
+    if (err->code == ENOSPC || err->code == EDQUOT)
+        return message_refuse(m, 452, "4.3.1", "Insufficient system storage");
+    return message_refuse(m, 451, "4.3.0", "Error: queue file write error");
+}
+
+/* The next piece of the stream; empty at the end, and then the stream is closed. */
+static int may_wait
+next_piece(struct message *m, struct slice *piece)
+{
+    struct err err;
+
+    stream_set_deadline(m->stream, loop_now() + CONTENT_TIME);
+    if (content_stream_receive(m->stream, &m->stream_left, piece, &err) < 0)
+        return sender_is_gone(m, &err);
+    if (piece->len == 0)
+        stream_free(&m->stream);
+    return 0;
+}
+
+static int may_wait
+gather(struct message *m, struct buf *gathered)
+{
+    struct slice piece;
+
+    while (m->stream && gathered->len < GATHER_LIMIT) {
+        if (next_piece(m, &piece) < 0)
+            return -1;
+        buf_append_slice(gathered, piece);
+    }
+    m->front = buf_slice(gathered);
+    return 0;
+}
+
+/* ---- storing ---- */
+
+/* Fields that are known when the content is. */
+static void
+finish_envelope(struct message *m)
+{
+    struct envelope *e = m->envelope;
+
+    e->content_length = (int64_t)m->measure.wire_length;
+    e->text_length = (int64_t)m->measure.record_length;
+    e->longest_line = (int64_t)m->measure.longest_line;
+    e->content_flags = (int64_t)m->measure.flags;
+}
+
+static int may_wait
+store_whole(struct message *m, struct slice envelope, struct journal_place *place)
+{
+    struct err err;
+
+    if (journal_append(server.journal, envelope, m->pieces, m->piece_count, place, &err) < 0)
+        return not_stored(m, &err);
+    return 0;
+}
+
+static int may_wait
+write_piece(struct message *m, struct journal_large *large, struct slice piece)
+{
+    struct err err;
+
+    measure_add(&m->measure, piece);
+    if (check_size(m) < 0)
+        return -1;
+    return journal_large_write(large, piece, &err) < 0 ? not_stored(m, &err) : 0;
+}
+
+static int may_wait
+write_stream(struct message *m, struct journal_large *large)
+{
+    struct slice piece;
+    struct err err;
+
+    for (unsigned i = 0; i < m->piece_count; i++) {
+        piece = slice_make(m->pieces[i].iov_base, m->pieces[i].iov_len);
+        if (journal_large_write(large, piece, &err) < 0)
+            return not_stored(m, &err);
+    }
+    while (m->stream)
+        if (next_piece(m, &piece) < 0 || write_piece(m, large, piece) < 0)
+            return -1;
+    return measure_is_at_line_start(&m->measure) ? 0 : write_piece(m, large, slice_make("\r\n", 2));
+}
+
+static int may_wait
+store_stream(struct message *m, struct buf *envelope, struct journal_place *place)
+{
+    struct journal_large *large;
+    struct err err;
+
+    large = journal_large_new(server.journal, 0, envelope->len + ENVELOPE_SPARE, &err);
+    if (!large)
+        return not_stored(m, &err);
+    if (write_stream(m, large) < 0) {
+        journal_large_abort(&large);
+        return -1;
+    }
+    finish_envelope(m);
+    buf_clear(envelope);
+    msg_encode(&type_envelope, m->envelope, envelope);
+    return journal_large_commit(&large, buf_slice(envelope), place, &err) < 0 ? not_stored(m, &err) : 0;
+}
+
+static int may_wait
+store(struct message *m, struct buf *envelope, struct journal_place *place)
+{
+    if (m->stream)
+        return store_stream(m, envelope, place);
+    return store_whole(m, buf_slice(envelope), place);
+}
+
+/* A message to be held is in the journal only until its file is written. */
+static int may_wait
+hold(struct message *m, const struct journal_place *place)
+{
+    struct err err;
+    int result = spool_image(place, "hold", &err);
+
+    journal_release(server.journal, place);
+    return result < 0 ? not_stored(m, &err) : 0;
+}
+
+/* ---- the way ---- */
+
+static void
+begin_envelope(struct message *m)
+{
+    struct envelope *e = m->envelope;
+
+    e->create_time = loop_now_wall() / 1000000;
+    if (server.settings.delay_warning_time > 0 && *e->sender && !e->warn_time)
+        e->warn_time = e->arrival_sec + server.settings.delay_warning_time / 1000000;
+    if ((e->sendopts & SENDOPT_SMTPUTF8) && text_has_8bit(slice_from(e->sender)))
+        e->sendopts |= SENDOPT_UTF8_SENDER;
+}
+
+/* Everything up to where the message is durable. *place.length 0: it was not to be kept. */
+static int may_wait
+take_in(struct message *m, struct buf *gathered, struct buf *encoded, struct journal_place *place)
+{
+    if (check_envelope(m) < 0 || gather(m, gathered) < 0)
+        return -1;
+    begin_envelope(m);
+    recipients_clean(m);
+    if (header_scan(m) < 0)
+        return -1;
+    for (unsigned i = 0; i < m->piece_count; i++)
+        measure_add(&m->measure, slice_make(m->pieces[i].iov_base, m->pieces[i].iov_len));
+    if (!m->stream && !measure_is_at_line_start(&m->measure)) {
+        message_add_piece(m, "\r\n", 2);
+        measure_add(&m->measure, slice_make("\r\n", 2));
+    }
+    if (check_size(m) < 0)
+        return -1;
+    if (m->envelope->submit_flags & SUBMIT_DISCARD)
+        return 0;
+    finish_envelope(m);
+    msg_encode(&type_envelope, m->envelope, encoded);
+    return store(m, encoded, place);
+}
+
+/* Contents in memory have a limit; who comes with a descriptor can wait. */
+static int may_wait
+wait_for_room(struct message *m)
+{
+    struct err err;
+
+    while (server.held + GATHER_LIMIT > HELD_LIMIT)
+        if (task_wait(&server.room, NO_DEADLINE, &err) < 0)
+            return sender_is_gone(m, &err);
+    return 0;
+}
+
+static void may_wait
+process(struct message *m, struct link_message *in)
+{
+    struct journal_place place = {.length = 0};
+    struct buf gathered = {0}, encoded = {0};
+    bool from_stream = in->fd_count > 0;
+    int result = 0;
+
+    m->front = in->payload;
+    if (from_stream) {
+        m->stream = stream_new(in->fds[0]);
+        in->fds[0] = in->fds[--in->fd_count]; /* now the stream's */
+        result = wait_for_room(m);
+        server.held += GATHER_LIMIT;
+    }
+    if (result == 0)
+        result = take_in(m, &gathered, &encoded, &place);
+    if (result == 0 && place.length > 0 && (m->envelope->submit_flags & SUBMIT_HOLD))
+        result = hold(m, &place);
+    else if (result == 0 && place.length > 0)
+        announce(&place, buf_slice(&encoded));
+    if (result == 0) {
+        m->answer.size = m->envelope->text_length;
+        message_refuse(m, 250, "2.0.0", "Ok: queued as %s", m->envelope->queue_id);
+    }
+    if (from_stream) {
+        server.held -= GATHER_LIMIT;
+        task_wake_one(&server.room);
+        stream_free(&m->stream);
+    }
+    buf_release(&gathered);
+    buf_release(&encoded);
+}
+
+void
+message_take(struct link_request *request, struct link_message *in, void *ctx)
+{
+    struct message m = {.arena = link_request_arena(request), .envelope = in->message};
+
+    (void)ctx;
+    m.answer.enhanced = m.answer.text = "";
+    server.messages++;
+    process(&m, in);
+    link_close_fds(in);
+    link_reply(request, &type_submitted, &m.answer, slice_make(NULL, 0), NULL, 0);
+    server.messages--;
+    task_wake_all(&server.taken_in);
+}
