@@ -66,6 +66,7 @@ struct task_group *service_tasks(void); /* for tasks that live as long as the se
 unsigned service_process_limit(void);   /* maxproc of master.cf: how many sessions or deliveries; a large number if the
                                          * administrator gave none */
 bool service_is_ending(void);
+void service_retire(void); /* ends this process in good order; a new one takes its place when it is wanted */
 unsigned service_sessions(void); /* tasks that are in serve() */
 
 /* Arguments of master.cf that are not options of all services ("flags=Rq", "user=vmail"); NULL at the end. */

@@ -133,6 +133,12 @@ service_end(bool terminate)
     task_spawn(&s->end_tasks, "end", run_end, NULL);
 }
 
+void
+service_retire(void)
+{
+    service_end(false);
+}
+
 /* --- master's voice --- */
 
 /* False: master is gone. */

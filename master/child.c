@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "lib/base/check.h"
+#include "lib/base/log.h"
+#include "lib/service/master_protocol.h"
+#include "master/master.h"
+
+enum {
+    SIGNAL_FAILURES = 3,    /* killed that often before they were ready: throttled */
+    FIRST_HIGH_FD = 512,
+};
+
+#define RESTART_PAUSE (100 * 1000) /* times the failures in a row, up to RESTART_PAUSE_LIMIT */
+#define RESTART_PAUSE_LIMIT (900 * 1000)
+#define GOOD_LIFE SECONDS(10) /* who lived that long did not crash "again" */
+
+/* --- in the new process --- */
+
+static char **
+build_arguments(struct arena *arena, const struct service *s)
+{
+    const struct master_service *conf = s->conf;
+    char **args = arena_array(arena, conf->arg_count + 20, sizeof(*args));
+    size_t n = 0;
+
+    args[n++] = arena_strdup(arena, conf->command);
+    args[n++] = arena_strdup(arena, "-n");
+    args[n++] = arena_strdup(arena, s->name);
+    args[n++] = arena_strdup(arena, "-t");
+    args[n++] = arena_strdup(arena, master_type_name(s->type));
+    if (conf->unprivileged && master.is_root)
+        args[n++] = arena_strdup(arena, "-u");
+    if (conf->chroot && master.is_root)
+        args[n++] = arena_strdup(arena, "-c");
+    args[n++] = arena_strdup(arena, "-s");
+    args[n++] = arena_printf(arena, "%zu", s->listener_count);
+    if (conf->maxproc_is_given && conf->maxproc > 0) {
+        args[n++] = arena_strdup(arena, "-m");
+        args[n++] = arena_printf(arena, "%u",
+                                 (conf->maxproc + service_worker_limit(s) - 1) / service_worker_limit(s));
+    }
+    for (size_t i = 0; i < conf->arg_count; i++)
+        args[n++] = conf->args[i];
+    return args;
+}
+
+/* Out of the way first, because a descriptor may have a number that another is to get. */
+static int
+move_high(int fd)
+{
+    int high = fcntl(fd, F_DUPFD, FIRST_HIGH_FD);
+
+    if (high < 0)
+        fatal("fcntl: %m");
+    return high;
+}
+
+static void
+place_descriptors(const struct service *s, int status_fd)
+{
+    int high[64], count = (int)s->listener_count;
+
+    if (count > 64)
+        fatal("service %s has too many sockets", s->name);
+    status_fd = move_high(status_fd);
+    for (int i = 0; i < count; i++)
+        high[i] = move_high(s->listeners[i].fd);
+    if (dup2(status_fd, MASTER_STATUS_FD) < 0)
+        fatal("dup2: %m");
+    for (int i = 0; i < count; i++)
+        if (dup2(high[i], MASTER_LISTEN_FD + i) < 0)
+            fatal("dup2: %m");
+    closefrom(MASTER_LISTEN_FD + count);
+    close(3);
+    close(4);
+}
+
+static void
+reset_signals(void)
+{
+    sigset_t none;
+
+    for (int sig = 1; sig < 32; sig++)
+        if (sig != SIGKILL && sig != SIGSTOP)
+            signal(sig, SIG_DFL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static void NORETURN
+run_program(const struct service *s, const char *program, int status_fd, char **args)
+{
+    reset_signals();
+    place_descriptors(s, status_fd);
+    execve(program, args, master.environment);
+    _exit(127);
+}
+
+/* --- reports --- */
+
+static void
+take_report(struct child *child, const struct master_report *report)
+{
+    struct service *s = child->service;
+
+    switch (report->kind) {
+    case MASTER_READY:
+        child->ready = true;
+        s->many_workers = report->value & MASTER_READY_MANY_WORKERS;
+        break;
+    case MASTER_LOAD: child->load = report->value; break;
+    case MASTER_RETIRING: child->retiring = true; break;
+    default: break;
+    }
+    service_update(s);
+}
+
+static void
+read_reports(void *arg)
+{
+    struct child *child = arg;
+    struct task_fd tfd;
+    struct err err;
+
+    task_fd_init(&tfd, child->status_fd);
+    for (;;) {
+        struct master_report report;
+        ssize_t n = recv(child->status_fd, &report, sizeof(report), MSG_DONTWAIT);
+
+        if (n == sizeof(report))
+            take_report(child, &report);
+        else if (n >= 0 || errno != EAGAIN || task_fd_wait_read(&tfd, NO_DEADLINE, &err) < 0)
+            break;
+    }
+    task_fd_release(&tfd);
+}
+
+void
+child_tell(struct child *child, char word)
+{
+    (void)!send(child->status_fd, &word, 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+    child->told_to_end = true;
+}
+
+/* --- start --- */
+
+static void
+note_child(struct service *s, pid_t pid, int status_fd, const char *program)
+{
+    struct child *child = calloc(1, sizeof(*child));
+
+    if (!child)
+        fatal("out of memory");
+    child->service = s;
+    child->program = strdup(program);
+    child->pid = pid;
+    child->status_fd = status_fd;
+    child->started = loop_now();
+    task_group_init(&child->reader);
+    list_append(&s->children, &child->link);
+    s->child_count++;
+    s->was_used = true;
+    task_spawn(&child->reader, "reports", read_reports, child);
+    log_debug("%s: started %s, pid %d", s->name, program, (int)pid);
+}
+
+static void
+throttle(struct service *s, usec_t pause)
+{
+    s->not_before = loop_now() + pause;
+    service_update(s);
+}
+
+static void
+start_program(struct service *s, struct arena *arena, const char *program)
+{
+    char **args = build_arguments(arena, s);
+    int pair[2];
+    pid_t pid;
+
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) < 0) {
+        log_warning("%s: socketpair: %s", s->name, strerror(errno));
+        throttle(s, master.settings.fork_delay);
+        return;
+    }
+    log_flush();
+    pid = fork();
+    if (pid == 0)
+        run_program(s, program, pair[1], args);
+    close(pair[1]);
+    if (pid < 0) {
+        log_warning("fork: %s -- throttling", strerror(errno));
+        close(pair[0]);
+        throttle(s, master.settings.fork_delay);
+        return;
+    }
+    note_child(s, pid, pair[0], program);
+}
+
+void
+child_start(struct service *s)
+{
+    struct arena *arena = arena_new();
+    const char *program = arena_printf(arena, "%s/%s", master.settings.daemon_directory, s->conf->command);
+
+    if (access(program, X_OK) < 0) {
+        log_warning("cannot execute %s: %s", program, strerror(errno));
+        log_warning("%s: bad command startup -- throttling", s->name);
+        throttle(s, master.settings.service_throttle_time);
+    } else {
+        start_program(s, arena, program);
+    }
+    arena_free(&arena);
+}
+
+/* --- death --- */
+
+/* One that can't start is left alone for a long time, so that the log does not fill; one that crashed at its work is
+ * replaced at once, or nearly so if that happens again and again. */
+static usec_t
+pause_after(struct service *s, const struct child *child, int status)
+{
+    usec_t pause;
+
+    if (loop_now() - child->started >= GOOD_LIFE)
+        s->failures = 0;
+    s->failures++;
+    if (!child->ready && (WIFEXITED(status) || s->failures >= SIGNAL_FAILURES)) {
+        log_warning("%s: bad command startup -- throttling", child->program);
+        return master.settings.service_throttle_time;
+    }
+    pause = (usec_t)(s->failures - 1) * RESTART_PAUSE;
+    return pause < RESTART_PAUSE_LIMIT ? pause : RESTART_PAUSE_LIMIT;
+}
+
+static void
+log_death(const struct child *child, int status)
+{
+    if (WIFSIGNALED(status))
+        log_warning("process %s pid %d killed by signal %d", child->program, (int)child->pid, WTERMSIG(status));
+    else
+        log_warning("process %s pid %d exit status %d", child->program, (int)child->pid, WEXITSTATUS(status));
+}
+
+static void
+bury(struct child *child, int status)
+{
+    struct service *s = child->service;
+    bool crashed = status != 0, told = child->told_to_end;
+
+    if (crashed && !(told && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL && master.stopping))
+        log_death(child, status);
+    if (crashed && !told && !child->retiring) {
+        usec_t pause = pause_after(s, child, status);
+
+        if (pause > 0)
+            s->not_before = loop_now() + pause;
+    }
+    task_group_cancel(&child->reader);
+    task_group_join(&child->reader);
+    close(child->status_fd);
+    list_remove(&child->link);
+    s->child_count--;
+    free(child->program);
+    free(child);
+    if (s->conf && s->conf->wakeup > 0 && (crashed || told) && !s->stopping)
+        service_wake(s);
+    service_update(s);
+    service_free_if_gone(s);
+    task_wake_all(&master.child_died);
+}
+
+static struct child *
+find_child(pid_t pid)
+{
+    LIST_EACH(at, &master.services)
+    {
+        struct service *s = LIST_ENTRY(at, struct service, link);
+
+        LIST_EACH(child_at, &s->children)
+        {
+            struct child *child = LIST_ENTRY(child_at, struct child, link);
+
+            if (child->pid == pid)
+                return child;
+        }
+    }
+    return NULL;
+}
+
+/* Runs in a task. As process 1, orphans of others end here, too. */
+void
+child_reap_all(void)
+{
+    int status;
+    pid_t pid;
+
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+        struct child *child = find_child(pid);
+
+        if (child)
+            bury(child, status);
+    }
+}

@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "lib/base/check.h"
+#include "lib/base/log.h"
+#include "master/master.h"
+
+enum {
+    LOAD_FOR_ANOTHER = 300, /* sessions in each process of a service, before it gets one more */
+    LIMIT_FOR_ONE = 500,    /* a service that may hold no more sessions than that has one process, so that the limit
+                             * that the administrator wrote is kept exactly */
+};
+
+/* --- how many --- */
+
+unsigned
+service_worker_limit(const struct service *s)
+{
+    int64_t limit = master.settings.worker_processes_limit;
+
+    if (!s->many_workers || (s->conf->maxproc_is_given && s->conf->maxproc > 0 && s->conf->maxproc <= LIMIT_FOR_ONE))
+        return 1;
+    if (limit == 0)
+        limit = sysconf(_SC_NPROCESSORS_ONLN);
+    return limit < 1 ? 1 : (unsigned)limit;
+}
+
+static unsigned
+count_serving(const struct service *s)
+{
+    unsigned count = 0;
+
+    LIST_EACH(at, &s->children)
+    {
+        const struct child *child = LIST_ENTRY(at, struct child, link);
+
+        count += !child->retiring && !child->told_to_end;
+    }
+    return count;
+}
+
+/* Each of its processes has plenty to do. */
+static bool
+is_loaded(const struct service *s)
+{
+    LIST_EACH(at, &s->children)
+    {
+        const struct child *child = LIST_ENTRY(at, struct child, link);
+
+        if (!child->retiring && !child->told_to_end && child->load < LOAD_FOR_ANOTHER)
+            return false;
+    }
+    return true;
+}
+
+/* Services that are one process never are two: the old one must have gone. */
+static bool
+may_start(const struct service *s)
+{
+    if (!s->conf || s->stopping || s->not_before > loop_now() || s->listener_count == 0)
+        return false;
+    return s->many_workers || s->child_count == 0;
+}
+
+/* --- sockets --- */
+
+struct watcher {
+    struct watcher *next;
+    struct service *service;
+    struct task_fd tfd;
+};
+
+static bool
+is_readable(int fd)
+{
+    struct pollfd look = {.fd = fd, .events = POLLIN};
+
+    return poll(&look, 1, 0) > 0;
+}
+
+static void
+set_watch(struct service *s, bool watch)
+{
+    if (s->watch == watch)
+        return;
+    s->watch = watch;
+    task_wake_all(&s->watch_changed);
+    if (!watch)
+        for (struct watcher *w = s->watcher_list; w; w = w->next)
+            task_fd_wake(&w->tfd);
+}
+
+/* The descriptor is known to the loop only while it is watched: else each connection would wake us, too. */
+static int may_wait
+watch_once(struct watcher *w, struct err *err)
+{
+    struct service *s = w->service;
+
+    if (!s->watch) {
+        int fd = w->tfd.fd;
+
+        task_fd_release(&w->tfd);
+        task_fd_init(&w->tfd, fd);
+        return task_wait(&s->watch_changed, NO_DEADLINE, err);
+    }
+    if (!is_readable(w->tfd.fd))
+        return task_fd_wait_read(&w->tfd, NO_DEADLINE, err);
+    set_watch(s, false);
+    child_start(s);
+    return 0;
+}
+
+static void
+watch_socket(void *arg)
+{
+    struct watcher *w = arg;
+    struct err err;
+
+    while (watch_once(w, &err) == 0)
+        continue;
+    task_fd_release(&w->tfd);
+    for (struct watcher **at = &w->service->watcher_list; *at; at = &(*at)->next)
+        if (*at == w) {
+            *at = w->next;
+            break;
+        }
+    free(w);
+}
+
+void
+demand_start_watching(struct service *s)
+{
+    for (size_t i = 0; i < s->listener_count; i++) {
+        struct watcher *w = calloc(1, sizeof(*w));
+
+        if (!w)
+            fatal("out of memory");
+        w->service = s;
+        task_fd_init(&w->tfd, s->listeners[i].fd);
+        w->next = s->watcher_list;
+        s->watcher_list = w;
+        task_spawn(&s->watchers, "watch", watch_socket, w);
+    }
+}
+
+void may_wait
+demand_stop_watching(struct service *s)
+{
+    task_group_cancel(&s->watchers);
+    task_group_join(&s->watchers);
+}
+
+static void
+throttle_is_over(void *arg)
+{
+    struct service *s = arg;
+
+    s->not_before = 0;
+    service_update(s);
+}
+
+void
+service_update(struct service *s)
+{
+    unsigned serving = count_serving(s);
+
+    if (s->not_before > loop_now())
+        loop_timer_set(&s->throttle_timer, s->not_before, throttle_is_over, s);
+    set_watch(s, serving == 0 && may_start(s));
+    if (serving > 0 && may_start(s) && is_loaded(s) && serving < service_worker_limit(s))
+        child_start(s);
+}
+
+/* --- wake-ups --- */
+
+/* The word that every service which can be woken knows. The connection waits in the socket's queue if nobody serves it
+ * yet, which starts a process. */
+static void
+poke_socket(const struct service *s)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+    if (fd >= 0 && connect(fd, &s->listeners[0].addr.any, s->listeners[0].addr.len) == 0)
+        (void)!send(fd, "W", 1, MSG_NOSIGNAL);
+    if (fd >= 0)
+        close(fd);
+}
+
+void
+service_wake(struct service *s)
+{
+    if (s->listener_count == 0 || s->stopping)
+        return;
+    if (s->type == SERVICE_FIFO)
+        (void)!write(s->listeners[0].fd, "W", 1);
+    else if (s->type == SERVICE_UNIX)
+        poke_socket(s);
+}
+
+static void
+on_wakeup(void *arg)
+{
+    struct service *s = arg;
+
+    if (!s->conf || s->conf->wakeup == 0)
+        return;
+    if (s->was_used || !s->conf->wakeup_if_used)
+        service_wake(s);
+    loop_timer_set(&s->wakeup_timer, loop_now() + SECONDS(s->conf->wakeup), on_wakeup, s);
+}
+
+/* The first time at once. */
+void
+service_set_wakeup(struct service *s)
+{
+    if (s->conf->wakeup > 0)
+        on_wakeup(s);
+    else
+        loop_timer_clear(&s->wakeup_timer);
+}
