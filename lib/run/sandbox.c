@@ -134,7 +134,7 @@ give_up_ids(const struct sandbox *s, const struct ids *ids, struct buf *achieved
 }
 
 static int
-limit(int resource, const char *name, struct err *err)
+limit(__rlimit_resource_t resource, const char *name, struct err *err)
 {
     struct rlimit none = {0, 0};
 
