@@ -65,7 +65,7 @@ take_local_part(struct cursor *c, struct buf *raw, struct err *err)
                 return err_set(err, ERR_SYNTAX, "empty atom in local part");
             buf_append_byte(raw, *c->at++);
             want_atom = true;
-        } else if (*c->at == '\\' && c->at + 1 < c->end && !c->strict) {
+        } else if (*c->at == '\\' && c->at + 1 < c->end && !c->strict && c->at[1] >= ' ' && c->at[1] != 0x7f) {
             buf_append_byte(raw, c->at[1]);
             c->at += 2;
             want_atom = false;
