@@ -2,7 +2,6 @@
 /* HELO and EHLO: RFC 5321 section 4.1.1.1. */
 #include <string.h>
 
-#include "lib/base/text.h"
 #include "smtpd/restrict.h"
 #include "smtpd/session.h"
 
@@ -59,7 +58,7 @@ greet_back(struct session *s, struct slice args, const char *protocol, struct sm
         return -1;
     }
     char *name = arena_strndup(s->cmd, args.ptr, args.len);
-    text_printable(name, args.len, '?', false);
+    smtp_printable(name, args.len);
     session_reset(s);
     if (access_check_helo(s, name, refusal) < 0)
         return -1;

@@ -258,13 +258,7 @@ peer_lookup(struct server *server, struct arena *arena, const struct net_addr *g
     *peer = (struct peer){.name = "unknown", .reverse_name = "unknown", .name_status = NAME_PERM,
                           .reverse_status = NAME_PERM, .address = "unknown", .rfc_address = "unknown"};
     net_addr_unmap(&addr);
-    peer->family = addr.len ? addr.any.sa_family : AF_UNSPEC;
-    if (peer->family == AF_UNIX) { /* somebody on this machine */
-        *peer = (struct peer){.name = "localhost", .reverse_name = "localhost", .name_status = NAME_FOUND,
-                              .reverse_status = NAME_FOUND, .address = "127.0.0.1", .rfc_address = "127.0.0.1",
-                              .family = AF_INET};
-        return;
-    }
+    peer->family = addr.any.sa_family;
     if (peer->family != AF_INET && peer->family != AF_INET6)
         return;
     net_addr_format(&addr, text, sizeof text);

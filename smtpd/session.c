@@ -314,8 +314,10 @@ session_serve(struct server *server, int fd, const struct net_addr *addr)
     struct err err;
 
     s->addr = *addr;
+    if (addr->len == 0 || addr->any.sa_family == AF_UNIX) /* somebody on this machine */
+        check(net_addr_parse("127.0.0.1", 0, &s->addr, &err) == 0);
     find_server_address(s);
-    peer_lookup(server, s->arena, addr, &s->peer);
+    peer_lookup(server, s->arena, &s->addr, &s->peer);
     s->client = server->set.smtpd_client_port_logging
                     ? arena_printf(s->arena, "%s[%s]:%u", s->peer.name, s->peer.address, s->peer.port)
                     : arena_printf(s->arena, "%s[%s]", s->peer.name, s->peer.address);

@@ -8,7 +8,11 @@
 #include "lib/mail/addr.h"
 #include "lib/mail/messages.h"
 
-enum { ENVID_LIMIT = 100, ORCPT_LIMIT = 500 }; /* RFC 3461 sections 4.4 and 4.2 */
+enum {
+    ADDRESS_LIMIT = 2000, /* what messages between daemons carry */
+    ENVID_LIMIT = 100,    /* RFC 3461 section 4.4 */
+    ORCPT_LIMIT = 500,    /* section 4.2 */
+};
 
 struct smtp_command
 smtp_command_split(struct slice line)
@@ -93,7 +97,12 @@ parse_path(struct arena *arena, struct slice *args, const char *prefix, unsigned
     if (!(allow & SMTP_STRICT))
         rest = slice_trim(rest);
     *is_path = rest.len > 0;
-    return *is_path ? addr_parse_path(arena, rest, allow & SMTP_STRICT, allow & SMTP_UTF8, raw, args, &err) : -1;
+    if (!*is_path || addr_parse_path(arena, rest, allow & SMTP_STRICT, allow & SMTP_UTF8, raw, args, &err) < 0)
+        return -1;
+    bool fits = strlen(*raw) <= ADDRESS_LIMIT && ((allow & SMTP_UTF8) || !text_has_8bit(slice_from(*raw)));
+    if (!fits)
+        *raw = "";
+    return fits ? 0 : -1;
 }
 
 /* ---- MAIL ---- */

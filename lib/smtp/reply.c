@@ -67,6 +67,14 @@ smtp_reply_is_error(struct smtp_reply reply)
     return reply.code >= 400;
 }
 
+void
+smtp_printable(char *text, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        if (text[i] < 32 || text[i] > 126)
+            text[i] = '?';
+}
+
 /* RFC 2034 section 3: the enhanced code stands on every line. */
 static void
 encode_line(struct smtp_reply reply, const char *text, size_t len, bool last, struct buf *out)
@@ -76,7 +84,7 @@ encode_line(struct smtp_reply reply, const char *text, size_t len, bool last, st
         buf_printf(out, "%s ", reply.enhanced);
     size_t start = out->len;
     buf_append(out, text, len);
-    text_printable(out->ptr + start, len, '?', false);
+    smtp_printable(out->ptr + start, len);
     buf_append(out, "\r\n", 2);
 }
 

@@ -36,6 +36,9 @@ bool smtp_reply_is_error(struct smtp_reply);
 /* Appends the wire form: code on every line, CRLF, unprintable bytes as '?'. */
 void smtp_reply_encode(struct smtp_reply, struct buf *out);
 
+/* In place: what is not printable ASCII becomes '?'. */
+void smtp_printable(char *text, size_t len);
+
 /* "554 5.7.1 text", its lines joined by a blank: for the log. */
 const char *smtp_reply_line(struct arena *, struct smtp_reply);
 

@@ -90,6 +90,8 @@ test_mail(void **state)
         {"FROM:<a@b> AUTH=x+0Ayz", 0, 555, NULL, 0, NULL},
         {"FROM:<a@b", 0, 501, NULL, 0, NULL},
         {"FROM:<a@b>x", 0, 501, NULL, 0, NULL},
+        {"FROM:<\xc3\xa4@b>", 0, 501, NULL, 0, NULL},
+        {"FROM:<\xc3\xa4@b>", SMTP_UTF8, 0, "\xc3\xa4@b", 0, ""},
         {"FROM:", 0, 501, NULL, 0, NULL},
         {"TO:<a@b>", 0, 501, NULL, 0, NULL},
         {"", 0, 501, NULL, 0, NULL},
@@ -200,8 +202,8 @@ test_reply(void **state)
     smtp_reply_encode(smtp_reply(arena, 250, NULL, "host\nPIPELINING\nSIZE 1"), &out);
     assert_string_equal(buf_text(&out), "250-host\r\n250-PIPELINING\r\n250 SIZE 1\r\n");
     buf_clear(&out);
-    smtp_reply_encode(smtp_reply(arena, 554, "5.7.1", "<a\rb\033@c\x80>: no\nway"), &out);
-    assert_string_equal(buf_text(&out), "554-5.7.1 <a?b?@c?>: no\r\n554 5.7.1 way\r\n");
+    smtp_reply_encode(smtp_reply(arena, 554, "5.7.1", "<a\rb\033@c\xc3\xa4>: no\nway"), &out);
+    assert_string_equal(buf_text(&out), "554-5.7.1 <a?b?@c??>: no\r\n554 5.7.1 way\r\n");
     buf_release(&out);
     assert_string_equal(smtp_reply_line(arena, smtp_reply(arena, 450, "4.0.0", "a\nb")), "450 4.0.0 a b");
 }
