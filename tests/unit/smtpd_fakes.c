@@ -178,8 +178,10 @@ dns_lookup(struct dns_client *dns, struct arena *arena, const char *name, const 
         record->data = "known.test.";
     else if (strcmp(type, "A") == 0 && strcmp(name, "known.test") == 0)
         record->data = "192.0.2.1";
-    else
+    else {
+        answer->status = strcmp(name, "known.test") == 0 ? DNS_NODATA : DNS_NXDOMAIN;
         return 0;
+    }
     answer->status = DNS_FOUND;
     answer->record_count = 1;
     return 0;
