@@ -17,6 +17,7 @@
 
 #define RETRY_TIME (200 * 1000)       /* until the next attempt to reach qmgr */
 #define UNREACHABLE_TIME SECONDS(10)  /* then messages become files */
+#define FILING_PAUSE SECONDS(5)       /* after files could not be written */
 #define ANSWER_TIME SECONDS(2)        /* in a drain: a qmgr that says nothing for so long is not there */
 
 /* Known by its place; the envelope is read from the segment when it is to be announced again. */
@@ -39,6 +40,7 @@ static struct {
     struct loop_timer timer;
     usec_t since; /* since when qmgr can't be reached; 0: it can */
     bool filing;  /* the task that writes files is running */
+    usec_t filing_again; /* not before then: files could not be written */
     bool ended;
     struct task_cond released;
 } state;
@@ -249,23 +251,30 @@ announce_again(struct announcement *a, struct err *err)
     return result;
 }
 
+/* Goes through the list once. */
 static void
 file_unsent(void *arg)
 {
+    struct list failed;
+    struct list *link;
+
     (void)arg;
-    while (!list_is_empty(&state.unsent)) {
-        struct announcement *a = LIST_ENTRY(state.unsent.next, struct announcement, link);
+    list_init(&failed);
+    while ((link = list_pop(&state.unsent)) != NULL) { /* nobody else takes it up meanwhile */
+        struct announcement *a = LIST_ENTRY(link, struct announcement, link);
         struct err err;
 
-        list_remove(&a->link); /* nobody else takes it up meanwhile */
         if (spool_image(&a->place, "incoming", &err) < 0) {
             log_warning("%s", err.text);
-            list_prepend(&state.unsent, &a->link);
-            break;
+            list_append(&failed, &a->link);
+        } else {
+            release(a);
         }
-        list_append(&state.unsent, &a->link);
-        release(a);
     }
+    if (!list_is_empty(&failed))
+        state.filing_again = loop_now() + FILING_PAUSE;
+    while ((link = list_pop(&failed)) != NULL)
+        list_append(&state.unsent, link);
     state.filing = false;
     task_wake_all(&state.released);
 }
@@ -282,7 +291,7 @@ reset_link(void)
 static void
 start_filing(void)
 {
-    if (state.filing)
+    if (state.filing || loop_now() < state.filing_again)
         return;
     if (!is_qmgr_there() && !list_is_empty(&state.sent))
         reset_link();

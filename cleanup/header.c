@@ -200,7 +200,7 @@ header_scan(struct message *m)
     if (!(m->envelope->submit_flags & SUBMIT_INTERNAL) && m->hops > (uint64_t)server.settings.hopcount_limit)
         return message_refuse(m, 554, "5.4.0", "Error: too many hops");
     header_complete(m);
-    if (has_end || body < end || m->stream)
+    if (has_end || body < end || m->stream || m->piece_count == 0)
         message_add_piece(m, end_of_header, 2);
     message_add_piece(m, body, (size_t)(end - body));
     return 0;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cleanup: makes messages canonical and durable. ARCHITECTURE.md has the way of a message through it. */
-#include <fcntl.h>
+#include <errno.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "cleanup/announce.h"
 #include "cleanup/server.h"
@@ -24,25 +26,44 @@ segment_is_gone(void *ctx, uint32_t segment, uint32_t generation)
     announce_segment_gone(segment, generation);
 }
 
+/* The sandbox wants the directory to be there. Whoever owns the queue owns it. */
+static int
+make_journal_directory(struct err *err)
+{
+    struct stat st;
+
+    if (mkdir("journal", 0700) < 0)
+        return errno == EEXIST ? 0 : err_errno(err, "mkdir journal");
+    if (geteuid() == 0 && stat("incoming", &st) == 0 && chown("journal", st.st_uid, st.st_gid) < 0)
+        return err_errno(err, "owner of journal");
+    return 0;
+}
+
 static int
 prepare(const struct conf *conf, struct sandbox *sandbox, struct err *err)
 {
-    const struct cleanup_settings *settings = &server.settings;
-
     if (cleanup_settings_load(&server.settings, conf, service_arena(), err) < 0)
         return -1;
     if (conf_time(conf, "service_drain_time", &drain_time, err) < 0)
         return -1;
     if (queue_dir_open(&server.queue_dir, ".", conf, service_arena(), err) < 0)
         return -1;
-    server.journal = journal_new(&(struct journal_settings){.directory = "journal",
-                                     .segment_size = (uint64_t)settings->journal_segment_size,
-                                     .segment_limit = (unsigned)settings->journal_segment_limit,
-                                     .gone = segment_is_gone}, err);
-    if (!server.journal)
+    if (make_journal_directory(err) < 0)
         return -1;
     sandbox->write_paths = write_paths;
     return 0;
+}
+
+static int
+open_journal(struct err *err)
+{
+    struct journal_settings settings = {.directory = "journal",
+                                        .segment_size = (uint64_t)server.settings.journal_segment_size,
+                                        .segment_limit = (unsigned)server.settings.journal_segment_limit,
+                                        .gone = segment_is_gone};
+
+    server.journal = journal_new(&settings, err);
+    return server.journal ? 0 : -1;
 }
 
 /* A segment is made ready now, so that the first message need not wait for it. That it can't be made now (a full disk) is
@@ -52,10 +73,11 @@ start(struct err *err)
 {
     struct err why;
 
+    if (open_journal(err) < 0)
+        return -1;
     announce_start(arena_printf(service_arena(), "public/%s", server.settings.queue_service_name));
     if (journal_prepare(server.journal, &why) < 0)
         log_warning("%s", why.text);
-    (void)err;
     return 0;
 }
 

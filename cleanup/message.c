@@ -132,6 +132,8 @@ gather(struct message *m, struct buf *gathered)
 {
     struct slice piece;
 
+    if (!m->stream)
+        return 0;
     while (m->stream && gathered->len < GATHER_LIMIT) {
         if (next_piece(m, &piece) < 0)
             return -1;
