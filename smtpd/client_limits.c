@@ -42,9 +42,8 @@ static void
 tell(struct session *s, const char *event)
 {
     struct msg_anvil message = make_event(s, event);
-    struct err err;
 
-    (void)!link_send(s->server->anvil, &type_anvil, &message, slice_make(NULL, 0), NULL, 0, &err);
+    (void)!link_send(s->server->anvil, &type_anvil, &message, slice_make(NULL, 0), NULL, 0, &s->err);
 }
 
 /* False: not known, so nothing is limited. */
@@ -53,11 +52,10 @@ ask(struct session *s, const char *event, struct msg_anvil_count *count)
 {
     struct msg_anvil message = make_event(s, event);
     struct link_message reply;
-    struct err err;
 
     if (link_call(s->server->anvil, s->cmd, &type_anvil, &message, slice_make(NULL, 0), NULL, 0, &type_anvil_count,
-                  &reply, loop_now() + ANVIL_TIME, &err) < 0) {
-        log_warning("anvil service: %s", err.text);
+                  &reply, loop_now() + ANVIL_TIME, &s->err) < 0) {
+        log_warning("anvil service: %s", s->err.text);
         return false;
     }
     *count = *(const struct msg_anvil_count *)reply.message;
@@ -68,10 +66,9 @@ static bool may_wait
 is_exempt(struct session *s)
 {
     bool found = false;
-    struct err err;
 
-    if (match_list_host(s->server->limits_exempt, slice_from(s->peer.name), &s->addr, &found, &err) < 0)
-        log_warning("%s", err.text);
+    if (match_list_host(s->server->limits_exempt, slice_from(s->peer.name), &s->addr, &found, &s->err) < 0)
+        log_warning("%s", s->err.text);
     return found;
 }
 

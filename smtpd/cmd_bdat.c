@@ -60,7 +60,6 @@ cmd_bdat(struct session *s, struct slice args)
 {
     struct transaction *t = s->transaction;
     struct smtp_reply refusal;
-    struct err err;
     uint64_t count;
     bool last;
 
@@ -72,8 +71,8 @@ cmd_bdat(struct session *s, struct slice args)
         t->in_bdat = true;
         content_begin(s);
     }
-    if (read_chunk(s, refused ? NULL : t, count, &err) < 0)
-        return session_input_failed(s, &err);
+    if (read_chunk(s, refused ? NULL : t, count, &s->err) < 0)
+        return session_input_failed(s, &s->err);
     if (refused)
         return refusal;
     if (last)

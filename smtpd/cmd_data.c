@@ -11,12 +11,11 @@ static void may_wait
 judge_bare_lf(struct session *s, struct transaction *t)
 {
     bool exempt = false;
-    struct err err;
 
     if (!t->scan.saw_bare_lf || s->server->bare_lf == BARE_LF_NORMALIZE)
         return;
-    if (match_list_host(s->server->bare_lf_exempt, slice_from(s->peer.name), &s->addr, &exempt, &err) < 0)
-        log_warning("%s", err.text);
+    if (match_list_host(s->server->bare_lf_exempt, slice_from(s->peer.name), &s->addr, &exempt, &s->err) < 0)
+        log_warning("%s", s->err.text);
     if (exempt)
         return;
     log_info("%s: bare <LF> received after DATA from %s", t->queue_id, s->client);
@@ -61,16 +60,15 @@ cmd_data(struct session *s, struct slice args)
 {
     struct transaction *t = s->transaction;
     struct smtp_reply refusal;
-    struct err err;
 
     (void)args;
     if (access_check_data(s, &refusal) < 0)
         return refusal;
     session_send(s, smtp_reply(s->cmd, 354, NULL, "End data with <CR><LF>.<CR><LF>"));
     content_begin(s);
-    if (read_content(s, t, &err) < 0) {
+    if (read_content(s, t, &s->err) < 0) {
         s->where = arena_printf(s->arena, "DATA (%lld bytes)", (long long)t->size);
-        return session_input_failed(s, &err);
+        return session_input_failed(s, &s->err);
     }
     return content_end(s);
 }

@@ -19,13 +19,12 @@ static int may_wait
 check_rcpt(struct session *s, struct slice args, struct smtp_rcpt *rcpt, struct smtp_reply *refusal)
 {
     unsigned allow = s->server->set.strict_rfc821_envelopes ? SMTP_STRICT : 0;
-    struct err err;
 
     if (smtp_parse_rcpt(s->cmd, args, allow, rcpt, refusal) < 0 || limits_recipient(s, refusal) < 0 ||
         access_check_rcpt(s, rcpt->address, refusal) < 0)
         return -1;
-    if (transaction_open(s, s->transaction, &err) < 0) {
-        log_warning("no queue id: %s", err.text);
+    if (transaction_open(s, s->transaction, &s->err) < 0) {
+        log_warning("no queue id: %s", s->err.text);
         *refusal = smtp_reply(s->cmd, 451, "4.3.0", "Error: queue file write error");
         return -1;
     }

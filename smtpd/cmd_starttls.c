@@ -48,7 +48,6 @@ struct smtp_reply may_wait
 cmd_starttls(struct session *s, struct slice args)
 {
     struct smtp_reply refusal;
-    struct err err;
 
     (void)args;
     if (stream_is_tls(s->stream))
@@ -60,7 +59,7 @@ cmd_starttls(struct session *s, struct slice args)
     if (limits_new_tls(s, &refusal) < 0)
         return refusal;
     session_send(s, smtp_reply(s->cmd, 220, "2.0.0", "Ready to start TLS"));
-    if (starttls_now(s, &err) < 0)
+    if (starttls_now(s, &s->err) < 0)
         return smtp_reply_close(s->cmd, 421, "4.4.2", "%s Error: TLS failed", s->server->set.myhostname);
     session_reset(s);
     s->helo = NULL;

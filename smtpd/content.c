@@ -64,14 +64,13 @@ content_begin(struct session *s)
 static void may_wait
 pass_on(struct session *s, struct transaction *t)
 {
-    struct err err;
 
     if (!t->submission) {
         struct envelope envelope = transaction_envelope(s, t);
-        t->submission = submission_begin(s->server->submitter, t->arena, &envelope, &err);
+        t->submission = submission_begin(s->server->submitter, t->arena, &envelope, &s->err);
     }
-    if (!t->submission || submission_write(t->submission, buf_slice(&t->content), &err) < 0) {
-        log_warning("%s: queue file write error: %s", t->queue_id, err.text);
+    if (!t->submission || submission_write(t->submission, buf_slice(&t->content), &s->err) < 0) {
+        log_warning("%s: queue file write error: %s", t->queue_id, s->err.text);
         t->problem = CONTENT_NOT_QUEUED;
     }
 }
@@ -131,18 +130,17 @@ submit(struct session *s, struct transaction *t)
 {
     struct submission *submission = t->submission;
     struct msg_submitted answer;
-    struct err err;
     int result;
 
     if (submission) {
         t->submission = NULL; /* finish ends it, whatever comes */
-        result = submission_finish(submission, &answer, &err);
+        result = submission_finish(submission, &answer, &s->err);
     } else {
         struct envelope envelope = transaction_envelope(s, t);
-        result = submitter_send(s->server->submitter, s->cmd, &envelope, buf_slice(&t->content), &answer, &err);
+        result = submitter_send(s->server->submitter, s->cmd, &envelope, buf_slice(&t->content), &answer, &s->err);
     }
     if (result < 0) {
-        log_warning("%s: queue file write error: %s", t->queue_id, err.text);
+        log_warning("%s: queue file write error: %s", t->queue_id, s->err.text);
         return smtp_reply(s->cmd, 451, "4.3.0", "Error: queue file write error");
     }
     if (answer.code != 250)

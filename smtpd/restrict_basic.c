@@ -51,11 +51,10 @@ enum access may_wait
 restrict_sleep(struct access_check *check, const char *argument)
 {
     unsigned long long seconds;
-    struct err err;
 
     if (slice_to_u64(slice_from(argument), 3600, &seconds) < 0)
         return access_refuse_text(check, 451, "3.5", "Server configuration error");
-    (void)!task_sleep(SECONDS(seconds), &err); /* cancelled: the next read of input tells */
+    (void)!task_sleep(SECONDS(seconds), &check->session->err); /* cancelled: the next read of input tells */
     return ACCESS_DUNNO;
 }
 

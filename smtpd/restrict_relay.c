@@ -11,12 +11,11 @@ enum access may_wait
 restrict_permit_mynetworks(struct access_check *check, const char *argument)
 {
     struct session *s = check->session;
-    struct err err;
     bool found;
 
     (void)argument;
-    if (match_list_host(s->server->mynetworks, slice_from(s->peer.name), &s->addr, &found, &err) < 0)
-        return access_fail(check, &err);
+    if (match_list_host(s->server->mynetworks, slice_from(s->peer.name), &s->addr, &found, &check->session->err) < 0)
+        return access_fail(check, &check->session->err);
     return found ? ACCESS_PERMIT : ACCESS_DUNNO;
 }
 
@@ -55,27 +54,25 @@ is_ours(struct access_check *check, bool *ours, struct err *err)
 enum access may_wait
 restrict_permit_auth_destination(struct access_check *check, const char *argument)
 {
-    struct err err;
     bool ours = false;
 
     (void)argument;
     if (!check->recipient)
         return ACCESS_DUNNO;
-    if (is_ours(check, &ours, &err) < 0)
-        return access_fail(check, &err);
+    if (is_ours(check, &ours, &check->session->err) < 0)
+        return access_fail(check, &check->session->err);
     return ours ? ACCESS_PERMIT : ACCESS_DUNNO;
 }
 
 static enum access may_wait
 refuse_unless_ours(struct access_check *check, int64_t code)
 {
-    struct err err;
     bool ours = false;
 
     if (!check->recipient)
         return ACCESS_DUNNO;
-    if (is_ours(check, &ours, &err) < 0)
-        return access_fail(check, &err);
+    if (is_ours(check, &ours, &check->session->err) < 0)
+        return access_fail(check, &check->session->err);
     if (ours)
         return ACCESS_DUNNO;
     return access_refuse_text(check, code, "7.1", "<%s>: Relay access denied",

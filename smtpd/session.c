@@ -22,12 +22,13 @@ enum { ENDLESS_LINE = 64 * 1024 };
 static struct session *
 session_new(struct server *server, int fd)
 {
-    struct arena *arena = arena_new();
-    struct session *s = ARENA_NEW(arena, struct session);
+    struct session *s = calloc(1, sizeof *s); /* by itself: an arena's blocks fit texts */
 
+    if (!s)
+        fatal("out of memory");
     s->magic = SESSION_MAGIC;
     s->server = server;
-    s->arena = arena;
+    s->arena = arena_new();
     s->cmd = arena_new();
     s->stream = stream_new(fd);
     s->protocol = "SMTP";
@@ -38,14 +39,13 @@ session_new(struct server *server, int fd)
 static void may_wait
 session_free(struct session *s)
 {
-    struct arena *arena = s->arena;
-
     check(s->magic == SESSION_MAGIC);
     session_reset(s);
     stream_free(&s->stream);
     arena_free(&s->cmd);
+    arena_free(&s->arena);
     s->magic = 0;
-    arena_free(&arena);
+    free(s);
 }
 
 void may_wait
@@ -91,13 +91,12 @@ void may_wait
 session_send(struct session *s, struct smtp_reply reply)
 {
     struct buf out = {0};
-    struct err err;
 
     if (reply.code == 0)
         return;
     smtp_reply_encode(reply, &out);
     if (s->errors >= (unsigned)s->server->set.smtpd_soft_error_limit && s->server->set.smtpd_error_sleep_time > 0)
-        (void)!task_sleep(s->server->set.smtpd_error_sleep_time, &err); /* cancelled: the next read tells */
+        (void)!task_sleep(s->server->set.smtpd_error_sleep_time, &s->err); /* cancelled: the next read tells */
     stream_write(s->stream, out.ptr, out.len);
     buf_release(&out);
 }
@@ -184,8 +183,7 @@ is_badly_pipelined(struct session *s, const struct command *command)
     if (strcmp(s->protocol, "ESMTP") == 0 && !(command->flags & CMD_LAST))
         return false;
     struct slice bytes;
-    struct err err;
-    if (stream_peek(s->stream, &bytes, &err) < 0) /* does not wait: there are some */
+    if (stream_peek(s->stream, &bytes, &s->err) < 0) /* does not wait: there are some */
         return false;
     log_info("improper command pipelining after %s from %s: %.*s", s->where, s->client,
              (int)(bytes.len < 100 ? bytes.len : 100), bytes.ptr);
@@ -247,22 +245,21 @@ serve_command(struct session *s)
     enum stream_line_end ending;
     struct smtp_reply reply;
     struct slice line;
-    struct err err;
     bool endless = false;
 
     session_set_deadline(s);
-    int result = stream_read_line(s->stream, line_limit(s), &line, &ending, &err);
+    int result = stream_read_line(s->stream, line_limit(s), &line, &ending, &s->err);
     if (result == 0 && ending == STREAM_LINE_CUT) {
         s->where = "UNKNOWN";
         s->counts[COMMAND_COUNT].all++;
-        result = skip_line(s, &endless, &err);
+        result = skip_line(s, &endless, &s->err);
         reply = smtp_reply(s->cmd, 500, "5.5.2", "Error: line too long");
         reply.close = endless;
     } else if (result == 0) {
         reply = run_command(s, line);
     }
     if (result < 0)
-        reply = session_input_failed(s, &err);
+        reply = session_input_failed(s, &s->err);
     if (smtp_reply_is_error(reply) && !reply.forgiven)
         s->errors++;
     session_send(s, reply);
@@ -287,7 +284,6 @@ static int may_wait
 greet(struct session *s)
 {
     struct smtp_reply refusal;
-    struct err err;
 
     if (limits_connect(s, &refusal) < 0) {
         session_send(s, refusal);
@@ -295,7 +291,7 @@ greet(struct session *s)
     }
     if (s->server->set.smtpd_tls_wrappermode) {
         session_set_deadline(s);
-        if (starttls_now(s, &err) < 0)
+        if (starttls_now(s, &s->err) < 0)
             return -1;
     }
     if (access_check_connect(s, &refusal) < 0) {
@@ -311,11 +307,10 @@ void may_wait
 session_serve(struct server *server, int fd, const struct net_addr *addr)
 {
     struct session *s = session_new(server, fd);
-    struct err err;
 
     s->addr = *addr;
     if (addr->len == 0 || addr->any.sa_family == AF_UNIX) /* somebody on this machine */
-        check(net_addr_parse("127.0.0.1", 0, &s->addr, &err) == 0);
+        check(net_addr_parse("127.0.0.1", 0, &s->addr, &s->err) == 0);
     find_server_address(s);
     peer_lookup(server, s->arena, &s->addr, &s->peer);
     s->client = server->set.smtpd_client_port_logging
@@ -326,7 +321,7 @@ session_serve(struct server *server, int fd, const struct net_addr *addr)
         while (serve_command(s) && !has_too_many_errors(s))
             ;
     stream_set_deadline(s->stream, loop_now() + SECONDS(10)); /* for the last reply */
-    (void)!stream_flush(s->stream, &err);
+    (void)!stream_flush(s->stream, &s->err);
     limits_disconnect(s);
     session_log_end(s);
     session_free(s);

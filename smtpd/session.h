@@ -34,7 +34,7 @@ struct session {
     const char *client; /* "name[address]", for the log and for replies */
     const char *server_address;
     unsigned server_port;
-    bool counted;       /* anvil knows of this connection */
+    bool counted; /* anvil knows of this connection */
 
     const char *protocol; /* "SMTP" or "ESMTP" */
     const char *helo;     /* helo_name, or NULL: not said yet */
@@ -48,6 +48,7 @@ struct session {
     const char *end_reason; /* NULL: QUIT */
 
     unsigned errors, junk;
+    struct err err; /* what failed last; here, because each task's stack is a page less for it */
     bool bad_pipelining;
     struct command_count counts[COMMAND_COUNT + 1]; /* the last: unknown commands */
 };
