@@ -30,6 +30,8 @@ enum {
 /* To standard error as "postfix/postfix-script: text", too, unless that is where the log goes. */
 static bool log_is_output;
 
+static void tell(enum log_level level, const char *prefix, const char *fmt, va_list args) PRINTF_LIKE(3, 0);
+
 static void
 tell(enum log_level level, const char *prefix, const char *fmt, va_list args)
 {

@@ -239,25 +239,36 @@ check_setting(void *ctx, const char *name, const char *value)
         say_warning("%s/main.cf: parameter %s has no effect yet", conf_directory(walk->c->conf), name);
 }
 
+/* A configuration made for more programs than there are still starts. */
+static void
+check_programs(struct control *c, const struct master_cf *master, bool each)
+{
+    const char *missing = "";
+    for (size_t i = 0; i < master->count; i++) {
+        const struct master_service *service = &master->services[i];
+        const char *path = arena_printf(c->arena, "%s/%s", c->settings.daemon_directory, service->command);
+        if (*service->command == '/' || access(path, X_OK) == 0)
+            continue;
+        if (each)
+            say_warning("%s: line %u: service %s: can't run %s: %s", master->path, service->line, service->name, path,
+                        strerror(errno));
+        missing = arena_printf(c->arena, "%s %s/%s", missing, service->name, master_type_name(service->type));
+    }
+    if (*missing && !each)
+        say_warning("services without a program:%s", missing);
+}
+
 static int
-check_services(struct control *c)
+check_services(struct control *c, bool tell_all)
 {
     struct master_cf master;
     struct err err;
-    int result = 0;
     if (master_cf_load(c->conf, c->arena, &master, &err) < 0) {
         say_fatal("%s", err.text);
         return -1;
     }
-    for (size_t i = 0; i < master.count; i++) {
-        const char *command = master.services[i].command;
-        const char *path = arena_printf(c->arena, "%s/%s", c->settings.daemon_directory, command);
-        if (*command != '/' && access(path, X_OK) < 0) {
-            say_warning("%s: line %u: service %s/%s: can't run %s: %s", master.path, master.services[i].line,
-                        master.services[i].name, master_type_name(master.services[i].type), path, strerror(errno));
-        }
-    }
-    return result;
+    check_programs(c, &master, tell_all);
+    return 0;
 }
 
 int
@@ -267,7 +278,7 @@ check_settings(struct control *c, bool tell_effects)
     for (unsigned i = 0; tell_effects && conf_warning(c->conf, i); i++)
         say_warning("%s", conf_warning(c->conf, i));
     conf_each_setting(c->conf, check_setting, &walk);
-    if (check_services(c) < 0)
+    if (check_services(c, tell_effects) < 0)
         walk.result = -1;
     return walk.result;
 }

@@ -24,12 +24,28 @@ split_plain(struct slice text, struct slice *name, struct slice *value, struct e
     return 0;
 }
 
+/* One pair around the whole: "{a} = {b}" is not. */
+static bool
+is_in_braces(struct slice text)
+{
+    unsigned level = 0;
+    if (text.len < 2 || *text.ptr != '{')
+        return false;
+    for (size_t i = 0; i < text.len; i++) {
+        if (text.ptr[i] == '{')
+            level++;
+        else if (text.ptr[i] == '}' && --level == 0)
+            return i == text.len - 1;
+    }
+    return false;
+}
+
 int
 main_cf_split(struct arena *arena, struct slice text, const char **name, const char **value, struct err *err)
 {
     struct slice n, v;
     text = slice_trim(text);
-    if (text.len >= 2 && *text.ptr == '{' && text.ptr[text.len - 1] == '}')
+    if (is_in_braces(text))
         text = slice_trim(slice_make(text.ptr + 1, text.len - 2));
     if (split_plain(text, &n, &v, err) < 0)
         return -1;

@@ -205,7 +205,8 @@ parse_arguments(struct parser *p, struct slice rest, struct master_service *serv
             is_option = false;
         } else if (strcmp(argument, "-o") == 0) {
             is_option = true;
-        } else if (strncmp(argument, "-o", 2) == 0 && strchr(argument, '=')) {
+        } else if (strncmp(argument, "-o", 2) == 0 && !text_is_space(argument[2]) && argument[2] != '{' &&
+                   strchr(argument, '=')) {
             /* "-oname=value" in one word: the same in two. */
             *slot = arena_strdup(p->arena, "-o");
             slot = &service->args[service->arg_count++];
@@ -412,8 +413,8 @@ pad_to(struct buf *out, size_t start, size_t column)
 static const char *
 quoted(struct arena *arena, const char *argument)
 {
-    return !*argument || strpbrk(argument, blanks) || *argument == '{' ? arena_printf(arena, "{%s}", argument)
-                                                                       : argument;
+    bool plain = *argument && !strpbrk(argument, blanks) && *argument != '{';
+    return plain ? argument : arena_printf(arena, "{%s}", argument);
 }
 
 void
@@ -433,7 +434,9 @@ master_service_print(const struct master_service *service, bool folded, struct b
         bool option = strcmp(argument, "-o") == 0 && service->args[i + 1];
         const char *text =
             option ? arena_printf(arena, "-o %s", quoted(arena, service->args[++i])) : quoted(arena, argument);
-        if (folded && (option || out->len - start + 1 + strlen(text) > FOLD_COLUMN)) {
+        bool too_long =
+            out->len - start + 1 + strlen(text) > FOLD_COLUMN && *text != '#'; /* "#" would begin a comment */
+        if (folded && (option || too_long)) {
             buf_append_byte(out, '\n');
             start = out->len;
             buf_append_text(out, "   ");
