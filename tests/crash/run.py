@@ -26,6 +26,7 @@ import argparse
 import logging
 import os
 import random
+import re
 import sys
 import tempfile
 import time
@@ -45,6 +46,9 @@ ERRORS = [("write,pwrite64,writev,pwritev,pwritev2", ("EIO", "ENOSPC", "EDQUOT")
           ("fchmod,ftruncate,fallocate", ("EIO", "ENOSPC", "EFBIG")), ("mmap,brk", ("ENOMEM",)), ("read,pread64,readv,recvmsg", ("EIO", "ENOMEM")),
           ("accept,accept4", ("EMFILE", "ENFILE", "ECONNABORTED")), ("connect", ("ETIMEDOUT", "ECONNREFUSED", "EAGAIN")),
           ("epoll_wait,epoll_ctl,poll", ("EINTR", "ENOMEM")), ("flock,fcntl", ("EAGAIN", "ENOLCK")), ("sendmsg,sendto", ("ENOBUFS", "EPIPE"))]
+MISCHIEF = (hang(), close(), close("421 4.3.2 away"), reset(), raw(b"\xff\xfe nonsense\0\r\n"), raw(b"250-half a reply"), raw(b"450 no\r\n450 and again\r\n"),
+            raw(b"99999 x\r\n"), raw(b"250-a\r\n450 b\r\n"), raw(b"x" * 5000), raw(b"\r\n"), drip("250 a byte a second", 1), reply("450 4.3.0 no"),
+            reply("554 5.0.0 no\nnever\n"), reply("250 " + "\n".join(["x"] * 500)))
 STAGES = ("connect", "ehlo", "mail", "rcpt", "data", "body", "dot", "quit")
 
 
@@ -172,6 +176,14 @@ class Run:
             self.mail.kill_all()
         queued, bad = queued_messages(self.mail, self.ledger)
         lost = self.ledger.not_in(queued)
+        if self.method.name == "hosts":
+            vanished = bounces_refused(self.mail, lost)
+            lost = {ident: rest for ident, rest in lost.items() if ident not in vanished}
+            if vanished:
+                self.notes.append(f"bounces that the next host refused for good: {len(vanished)}")
+            with self.ledger.lock:
+                for ident in vanished:
+                    self.ledger.open.pop(ident, None)
         for ident in lost:
             self.lost.append(self.ledger.describe(ident))
         for ident in self.ledger.missing():
@@ -282,6 +294,19 @@ class Run:
             print(f"  refusals: {self.load.refusals}")
         if not self.passed():
             print(f"  kept: {self.work}, {self.mail.base}")
+
+
+def bounces_refused(mail, idents):
+    """Those of the messages whose log ends with a bounce that was itself refused for good: nobody is left to be told."""
+    ids, notices, dead = {}, {}, set()
+    for line in mail.log(r"message-id=<|non-delivery notification: |status=bounced"):
+        if found := re.search(r"message-id=<([\d.]+)@src\.test>", line.text):
+            ids[line.queue_id] = found[1]
+        elif found := re.search(r"non-delivery notification: (\w+)", line.text):
+            notices[found[1]] = line.queue_id
+        elif "status=bounced" in line.text and line.queue_id in notices:
+            dead.add(ids.get(notices[line.queue_id]))
+    return dead & set(idents)
 
 
 HEAD = ("| method | system | cycles | kills | acknowledged | deliveries | bounces | lost | stuck | altered | duplicates | refused | fatal lines | "
@@ -416,13 +441,15 @@ def with_fault(run, daemons, fault):
 
 
 def cycle_hosts(run):
-    action = run.rng.choice((hang(), close(), close("421 4.3.2 away"), reset(), raw(b"\xff\xfe nonsense\0\r\n"), raw(b"250-half a reply"), raw(b"250 ok\r\n250 and another\r\n"),
-                             raw(b"99999 x\r\n"), raw(b"250-a\r\n550 b\r\n"), raw(b"x" * 5000), raw(b"\r\n"), drip("250 a byte a second", 1), reply("450 4.3.0 no"), reply("554 5.0.0 no\nnever\n"),
-                             reply("250 " + "\n".join(["x"] * 500))))
+    """No answer here may read as a 2xx at a place where the sink takes nothing: that would be a loss at the next host."""
+    action = run.rng.choice(MISCHIEF)
     stage = run.rng.choice(STAGES)
-    if stage == "dot" and action.kind == "reply" and action.text[:1] == "2":
+    match = None
+    if action.kind == "reply" and action.text[0] == "5":
+        stage, match = "mail", rb"<s\d"  # a bounce that is refused for good may vanish
+    if stage in ("body", "dot") and action.kind in ("reply", "drip") and action.text[0] == "2":
         action = reset()
-    run.sink.on(stage, action, chance=run.rng.choice((.3, 1)), after=run.rng.choice((0, 1000, 50000)))
+    run.sink.on(stage, action, chance=run.rng.choice((.3, 1)), match=match, after=run.rng.choice((0, 1000, 50000)))
     run.sleep(.7, 1.5)
     run.weather(True)
 

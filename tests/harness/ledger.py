@@ -10,6 +10,7 @@ duplicate. The log file (one line an event: S sent, A acknowledged, R refused, D
 event has consequences, and synced by sync(); Ledger.replay() rebuilds an account from it, so a run can be judged again later.
 All methods may be called from any thread.
 """
+import binascii
 import hashlib
 import os
 import random
@@ -177,8 +178,11 @@ class Ledger:
             rest = content[found.end():]
             if b"\r\n" not in rest[:1000]:
                 rest = rest.replace(b"\n", b"\r\n")
-            if digest != entry.digest or hashlib.sha256(rest).hexdigest() != digest:
+            if digest != entry.digest or digest not in (hashlib.sha256(rest).hexdigest(), hashlib.sha256(as_8bit(rest)).hexdigest()):
                 self.altered.append((ident, where))
+                if self.path and len(self.altered) < 20:
+                    with open(f"{self.path}.altered-{ident}", "wb") as f:
+                        f.write(content)
                 return None
             return ident
 
@@ -239,6 +243,16 @@ class Ledger:
                     entry.bounced.add(rest[0])
         ledger.open = {i: e for i, e in ledger.entries.items() if e.state == "acked" and e.missing()}
         return ledger
+
+
+def as_8bit(rest):
+    """Undoes the conversion for a next host that does not offer 8BITMIME."""
+    head, blank, body = rest.partition(b"\r\n\r\n")
+    for name, decode in ((b"quoted-printable", binascii.a2b_qp), (b"base64", binascii.a2b_base64)):
+        label = b"Content-Transfer-Encoding: " + name
+        if label in head:
+            return head.replace(label, b"Content-Transfer-Encoding: 8bit") + blank + decode(body)
+    return rest
 
 
 def queued_messages(instance, ledger):

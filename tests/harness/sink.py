@@ -352,16 +352,21 @@ class _Session:
         raise Gone
 
     async def content(self):
+        early = None  # the code of an answer that comes before the content's end: then there is none at the dot
         rule = self.sink._rule("body", b"")
         if rule:
-            while len(self.buffer) < rule.after:
+            while len(self.buffer) < rule.after and b"\r\n.\r\n" not in self.buffer:
                 await self.more()
-            if await self.act(rule.action, "body", None) is not None:
-                return
+            early = await self.act(rule.action, "body", None)
         data = await self.until_dot()
         self.count += 1
         message = Received(self.sender, self.parameters, self.recipients, self.rcpt_parameters, data, self.number, self.count,
                            self.helo, self.tls, time.time())
+        if early is not None:
+            message.answer = str(early)
+            self.sink._deliver(message, 200 <= early < 300)
+            self.reset()
+            return
         rule = self.sink._rule("dot", data)
         normal = f"250 2.0.0 ok {self.number}.{self.count}"
         action = rule.action if rule else None
