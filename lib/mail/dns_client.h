@@ -13,7 +13,8 @@ struct dns_client;
 struct dns_client *dns_client_new(const char *path);
 void dns_client_free(struct dns_client **);
 
-/* type: "MX", "A", "AAAA", "PTR" (name: as in reverse DNS), "TXT", "TLSA"... The answer, its records in the order that DNS gave, lives in the arena.
+/* type: "MX", "A", "AAAA", "PTR" (name: as in reverse DNS), "TXT", "TLSA", "SRV"; "ADDR": A and AAAA records in one answer; "HOST": the
+ * same, but what /etc/hosts says goes before the DNS. The answer, its records in the order that DNS gave, lives in the arena.
  * -1: the resolver can't be reached, or the deadline passed: as DNS_FAIL. */
 int may_wait dns_lookup(struct dns_client *, struct arena *, const char *name, const char *type, usec_t deadline,
                         struct msg_dns_answer *, struct err *) MUST_USE;
