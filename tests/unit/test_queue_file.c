@@ -23,14 +23,15 @@
 static char work_dir[] = "/tmp/test_queue_file.XXXXXX";
 static int work_fd;
 
+static char seed_path[512];
+
 static const char *
 seeds(void)
 {
-    static char path[512];
     const char *top = getenv("srcdir");
 
-    snprintf(path, sizeof(path), "%s/tests/fuzz/seeds/queue_file", top ? top : ".");
-    return path;
+    snprintf(seed_path, sizeof(seed_path), "%s/tests/fuzz/seeds/queue_file", top ? top : ".");
+    return seed_path;
 }
 
 static int
