@@ -353,6 +353,19 @@ active_progress(struct message *message)
 
 /* ---- start and stop ---- */
 
+static void
+on_given_up(struct message *message, enum filing_result result, const struct err *err)
+{
+    if (result == FILING_FAILED) {
+        log_warning("%s: could not be put on disk: %s", message->id, err->text);
+        task_wake_all(&progress);
+        return;
+    }
+    message->removed = true; /* what comes now is too late */
+    drop_image(message);
+    active_progress(message);
+}
+
 static const struct sched_hooks hooks = {
     .limits = delivery_limits, .deliver = delivery_start, .put_off = delivery_put_off};
 
@@ -372,7 +385,7 @@ active_start(void)
     loop_timer_set(&tick, loop_now() + TICK, on_tick, NULL);
 }
 
-/* Puts all that waits out of the scheduler; what is outstanding is left to end by itself. */
+/* Puts all that waits out of the scheduler. */
 static void
 ask_all_to_leave(void)
 {
@@ -383,22 +396,57 @@ ask_all_to_leave(void)
         message->going_out = true;
         sched_withdraw(sched, &message->sched);
         loop_timer_clear(&message->again);
+        if (message->routing && !routing_is_asking(message))
+            message->routing = false;
         active_progress(message);
     }
 }
 
+/* Deliveries that don't end in time: what they are for is handed back to disk as not done. Memory of such messages
+ * stays, for the answer that may still come. */
+static void
+give_up_waiting(void)
+{
+    struct message *message;
+    size_t position = 0;
+
+    while (message_next(&position, &message)) {
+        if (message->segment && !message->in_file && !message->filing)
+            filing_leave(message, "incoming", 0, on_given_up);
+        else if (message->segment && message->in_file)
+            drop_image(message);
+    }
+}
+
+static unsigned
+count_without_file(void)
+{
+    struct message *message;
+    size_t position = 0;
+    unsigned count = 0;
+
+    while (message_next(&position, &message))
+        if (message->filing || (message->segment && !message->in_file))
+            count++;
+    return count;
+}
+
 bool may_wait
-active_leave_all(usec_t deadline)
+active_leave_all(usec_t patience, usec_t deadline)
 {
     struct err err;
+    usec_t until = loop_now() + patience;
 
     stopping = true;
     ask_all_to_leave();
-    while (message_count() > 0)
+    while (message_count() > 0 && task_wait(&progress, until, &err) == 0)
+        continue;
+    give_up_waiting();
+    while (count_without_file() > 0)
         if (task_wait(&progress, deadline, &err) < 0)
-            return false;
+            break;
     segment_flush();
-    return true;
+    return count_without_file() == 0;
 }
 
 static bool

@@ -32,8 +32,9 @@ void active_progress(struct message *);
 /* There are results or entries: the scheduler runs, and done-lists are written, before this turn ends. */
 void active_want_turn(void);
 
-/* Hands all back to disk, and waits until that is done: at a stop. false: something is left (in the journal). */
-bool may_wait active_leave_all(usec_t deadline);
+/* Hands all back to disk, at a stop: deliveries under way get some time to end (patience), then what they are for is
+ * written to files as not done. Waits until that is done, or the deadline. false: something is left in the journal. */
+bool may_wait active_leave_all(usec_t patience, usec_t deadline);
 bool active_is_stopping(void);
 
 /* Makes a file of a message in the journal (of all: id NULL), and waits for it. */

@@ -103,6 +103,7 @@ back_in_loop(void *arg)
 {
     struct filing *filing = arg;
     struct message *message = filing->message;
+    struct arena *arena = filing->arena;
 
     active--;
     message->filing = false;
@@ -110,7 +111,7 @@ back_in_loop(void *arg)
         for (size_t i = 0; i < message->envelope->recipient_count; i++)
             message->envelope->recipients[i].offset = filing->offsets[i];
     filing->done(message, filing->result, &filing->err);
-    arena_free(&filing->arena);
+    arena_free(&arena);
 }
 
 static struct filing *

@@ -24,6 +24,7 @@
 
 enum { POOL_THREADS = 8 }; /* each may be in an fsync */
 #define STOP_TIME SECONDS(60)
+#define PATIENCE  SECONDS(4) /* for deliveries under way, at a stop */
 
 static struct qmgr_settings settings;
 static struct queue_dir queue;
@@ -87,12 +88,12 @@ start(struct err *err)
 static void
 drain(void)
 {
-    if (!active_leave_all(loop_now() + STOP_TIME))
-        log_warning("%u messages could not be put on disk as files; they stay in the journal", message_count());
+    if (!active_leave_all(PATIENCE, loop_now() + STOP_TIME))
+        log_warning("some messages could not be put on disk as files; they stay in the journal");
     replay_orphans();
     /* What that brought to light. */
-    (void)active_leave_all(loop_now() + STOP_TIME);
-    replay_orphans();
+    if (active_leave_all(0, loop_now() + STOP_TIME))
+        replay_orphans();
 }
 
 static const struct service qmgr_service = {

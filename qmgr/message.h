@@ -20,6 +20,7 @@
 #include "qmgr/sched.h"
 
 struct segment;
+struct routing;
 
 enum recipient_state {
     RECIPIENT_TODO,
@@ -51,6 +52,8 @@ struct message {
     unsigned image_readers;            /* requests given out that name the image */
     usec_t image_given;                /* when the last one was */
     struct list by_age;                /* of those in the journal; see filing.h */
+
+    struct routing *route; /* while routing */
 
     bool in_file;            /* in active/ */
     bool force_expire;       /* postsuper -e */

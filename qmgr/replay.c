@@ -240,7 +240,6 @@ take_up_all(struct candidate *candidate)
         log_warning("journal/%s: %s", candidate->name, candidate->err.text);
         return;
     }
-    segment->owned = true;
     for (const struct found *found = candidate->found; found; found = found->next)
         if (take_up(segment, found))
             count++;

@@ -16,6 +16,7 @@ struct routing {
     uint32_t *recipients;
     const char **addresses;
     struct route_answer *answers;
+    bool asking;
     unsigned count, asked; /* asked: up to here it is known or asked */
 };
 
@@ -130,6 +131,7 @@ on_answers(void *ctx, const struct err *err)
 {
     struct routing *routing = ctx;
 
+    routing->asking = false;
     if (err) {
         no_answer(routing, err->text);
         return;
@@ -153,6 +155,14 @@ ask(struct routing *routing)
                              &routing->addresses[routing->asked], count, &routing->answers[routing->asked], on_answers,
                              routing, &err) < 0)
         no_answer(routing, err.text);
+    else
+        routing->asking = true;
+}
+
+bool
+routing_is_asking(const struct message *message)
+{
+    return message->routing && message->route->asking;
 }
 
 /* REDIRECT: all recipients become this one; it gets one copy. */
@@ -200,6 +210,7 @@ routing_start(struct message *message)
         routing->count++;
     }
     message->routing = true;
+    message->route = routing;
     if (all_known)
         schedule(routing);
     else

@@ -12,4 +12,7 @@ void routing_init(struct router *);
  * answer, it is asked again and again. */
 void routing_start(struct message *);
 
+/* Is a question outstanding? Not so while it is about to be asked again (message->again). */
+bool routing_is_asking(const struct message *);
+
 #endif

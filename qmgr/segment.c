@@ -47,6 +47,8 @@ forget(struct segment *segment)
     list_remove(&segment->link);
     count--;
     close(segment->fd);
+    if (segment->lock_fd >= 0 && segment->lock_fd != segment->fd)
+        close(segment->lock_fd);
     if (segment->done_fd >= 0)
         close(segment->done_fd);
     free(segment->struck);
@@ -103,6 +105,20 @@ forget_older(uint32_t number, uint32_t generation)
     }
 }
 
+/* The first one is for reading: it stays, since jobs in the pool use it. */
+static void
+keep_descriptor(struct segment *segment, int fd)
+{
+    bool is_lock = !segment->announcer;
+
+    if (is_lock && segment->lock_fd < 0)
+        segment->lock_fd = fd;
+    if (segment->fd < 0)
+        segment->fd = fd;
+    if (fd != segment->lock_fd && fd != segment->fd)
+        close(fd);
+}
+
 struct segment *
 segment_add(int dir_fd, int fd, struct link *announcer, struct err *err)
 {
@@ -117,7 +133,6 @@ segment_add(int dir_fd, int fd, struct link *announcer, struct err *err)
     segment = segment_find(info.segment, info.generation);
     if (segment) {
         segment_flush();
-        close(segment->fd);
     } else {
         forget_older(info.segment, info.generation);
         segment = calloc(1, sizeof(*segment));
@@ -127,14 +142,15 @@ segment_add(int dir_fd, int fd, struct link *announcer, struct err *err)
         segment->done_fd = openat(dir_fd, name, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
         if (segment->done_fd < 0)
             log_warning("open journal/%s: %m", name);
+        segment->fd = segment->lock_fd = -1;
         list_append(&all, &segment->link);
         count++;
     }
     segment->number = info.segment;
     segment->generation = info.generation;
     segment->info = info;
-    segment->fd = fd;
     segment->announcer = announcer;
+    keep_descriptor(segment, fd);
     read_done_list(segment);
     return segment;
 }
@@ -275,7 +291,7 @@ segment_sweep_unused(int dir_fd)
     LIST_EACH(link, &all)
     {
         struct segment *segment = LIST_ENTRY(link, struct segment, link);
-        if (segment->messages > 0 || !segment->owned)
+        if (segment->messages > 0 || segment->lock_fd < 0)
             continue;
         snprintf(name, sizeof(name), "%08X", segment->number);
         if (unlinkat(dir_fd, name, 0) < 0)
@@ -292,7 +308,7 @@ segment_each_orphan(void (*fn)(void *ctx, const struct segment *), void *ctx)
     LIST_EACH(link, &all)
     {
         struct segment *segment = LIST_ENTRY(link, struct segment, link);
-        if (!segment->announcer && !segment->owned)
+        if (!segment->announcer && segment->lock_fd < 0)
             fn(ctx, segment);
     }
 }

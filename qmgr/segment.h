@@ -22,7 +22,7 @@ struct segment {
     int done_fd; /* of its done-list, for appending; -1 if it can't be opened */
     struct journal_segment_info info;
     struct link *announcer;      /* the cleanup process that writes it; NULL: it has gone */
-    bool owned;                  /* taken over: we hold the lock, and remove it in the end */
+    int lock_fd;                 /* -1, or: taken over, we hold the lock, and remove it in the end */
     unsigned messages;           /* in hand with their image here */
     struct journal_done *struck; /* what the done-list strikes, sorted, as of when we got to know the segment */
     size_t struck_count;
@@ -33,8 +33,8 @@ struct segment {
 /* Told when a segment is forgotten: whoever passed its descriptor on tells the other side. */
 void segment_on_forget(void (*fn)(const struct segment *));
 
-/* Gets to know a segment (or that it is announced again, by another link). Takes over the descriptor. NULL: it is
- * no segment. Reads its done-list. */
+/* Gets to know a segment, or that it is announced again by another link, or (announcer NULL) that we have taken it over
+ * and hold its lock by that descriptor. Takes over the descriptor. NULL: it is no segment. Reads its done-list. */
 struct segment *segment_add(int dir_fd, int fd, struct link *announcer, struct err *);
 struct segment *segment_find(uint32_t number, uint32_t generation);
 
