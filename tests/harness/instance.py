@@ -177,7 +177,7 @@ class Instance:
                 os.link(path, f"{place}/{name}")  # Postfix's start complains of each symbolic link
             else:
                 os.symlink(path, f"{place}/{name}")
-        for alias, real in (("lmtp", "smtp"),):
+        for alias, real in (("lmtp", "smtp"), ("discard", "error")):
             if alias not in self.programs and real in self.programs:
                 os.symlink(real, f"{self.daemons}/{alias}")
         self.write_config()
@@ -255,7 +255,7 @@ class Instance:
         for entry in entries.values():
             fields = entry.split(None, 8)
             name = fields[7]
-            if name not in self.programs and name not in ("lmtp",):
+            if name not in self.programs and name not in ("lmtp", "discard"):
                 continue  # a service of a later issue
             if self.root and fields[4] == "y":
                 fields[4] = "n"  # chroot inside of the chroot would need Debian's copies of libraries
