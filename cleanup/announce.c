@@ -15,10 +15,10 @@
 #include "lib/run/loop.h"
 #include "lib/service/service.h"
 
-#define RETRY_TIME (200 * 1000)       /* until the next attempt to reach qmgr */
+#define RETRY_TIME       (200 * 1000) /* until the next attempt to reach qmgr */
 #define UNREACHABLE_TIME SECONDS(10)  /* then messages become files */
-#define FILING_PAUSE SECONDS(5)       /* after files could not be written */
-#define ANSWER_TIME SECONDS(2)        /* in a drain: a qmgr that says nothing for so long is not there */
+#define FILING_PAUSE     SECONDS(5)   /* after files could not be written */
+#define ANSWER_TIME      SECONDS(2)   /* in a drain: a qmgr that says nothing for so long is not there */
 
 /* Known by its place; the envelope is read from the segment when it is to be announced again. */
 struct announcement {
@@ -38,8 +38,8 @@ static struct {
     struct told *told;
     unsigned told_count, told_room;
     struct loop_timer timer;
-    usec_t since; /* since when qmgr can't be reached; 0: it can */
-    bool filing;  /* the task that writes files is running */
+    usec_t since;        /* since when qmgr can't be reached; 0: it can */
+    bool filing;         /* the task that writes files is running */
     usec_t filing_again; /* not before then: files could not be written */
     bool ended;
     struct task_cond released;
@@ -140,8 +140,10 @@ retry_later(void)
 static int
 send_announcement(struct announcement *a, struct slice envelope, struct err *err)
 {
-    struct msg_announce message = {.segment = a->place.segment, .generation = a->place.generation,
-                                   .offset = (int64_t)a->place.offset, .length = (int64_t)a->place.length};
+    struct msg_announce message = {.segment = a->place.segment,
+                                   .generation = a->place.generation,
+                                   .offset = (int64_t)a->place.offset,
+                                   .length = (int64_t)a->place.length};
 
     if (tell_segment(&a->place, err) < 0)
         return -1;
@@ -228,7 +230,8 @@ read_envelope(const struct journal_place *place, size_t *len, struct err *err)
     envelope = malloc(h.envelope_length);
     if (!envelope)
         fatal("out of memory");
-    if (pread(fd, envelope, h.envelope_length, (off_t)(place->offset + IMAGE_HEADER_SIZE)) != (ssize_t)h.envelope_length) {
+    if (pread(fd, envelope, h.envelope_length, (off_t)(place->offset + IMAGE_HEADER_SIZE)) !=
+        (ssize_t)h.envelope_length) {
         err_errno(err, "read of an image");
         free(envelope);
         return NULL;

@@ -125,8 +125,8 @@ static const struct service cleanup_service = {
     .start = start,
     .serve = serve,
     .drain = drain,
-    .sandbox = {.calls = SANDBOX_BASE | SANDBOX_ACCEPT | SANDBOX_UNIX | SANDBOX_FDPASS | SANDBOX_FILES |
-                         SANDBOX_THREADS,
+    .sandbox = {.calls =
+                    SANDBOX_BASE | SANDBOX_ACCEPT | SANDBOX_UNIX | SANDBOX_FDPASS | SANDBOX_FILES | SANDBOX_THREADS,
                 .may_write_files = true},
     .resident = true,
 };

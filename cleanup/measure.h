@@ -18,7 +18,7 @@ struct measure {
     uint64_t line;          /* bytes of the line that has begun, its LF not counted */
     bool stuffed;           /* it began with a dot that is not part of it */
     bool in_body;
-    char last;              /* byte seen last */
+    char last; /* byte seen last */
 };
 
 void measure_add(struct measure *, struct slice wire);

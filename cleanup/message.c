@@ -19,9 +19,9 @@
 #include "lib/run/stream.h"
 
 enum {
-    GATHER_LIMIT = 256 * 1024,   /* of a content from a descriptor; what is larger is streamed to a segment of its own */
-    HELD_LIMIT = 16 << 20,       /* of all of them; then the next waits */
-    ENVELOPE_SPARE = 8 * 1024,   /* by which an envelope grows at most between here and the end */
+    GATHER_LIMIT = 256 * 1024, /* of a content from a descriptor; what is larger is streamed to a segment of its own */
+    HELD_LIMIT = 16 << 20,     /* of all of them; then the next waits */
+    ENVELOPE_SPARE = 8 * 1024, /* by which an envelope grows at most between here and the end */
 };
 
 static const usec_t CONTENT_TIME = SECONDS(600); /* between two pieces of a content */

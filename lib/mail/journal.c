@@ -274,8 +274,8 @@ commit_run(void *arg)
     uint64_t from = LIST_ENTRY(j->batch.next, struct append, link)->header.offset;
     unsigned count = 0;
 
-    LIST_EACH (link, &j->batch)
-        compose(j, LIST_ENTRY(link, struct append, link), &count);
+    LIST_EACH(link, &j->batch)
+    compose(j, LIST_ENTRY(link, struct append, link), &count);
     j->commit_result = journal_segment_write(j->committing_to->fd, j->iovs, count, from, &j->commit_err);
     if (j->commit_result == 0 && journal_io.fdatasync(j->committing_to->fd) < 0)
         j->commit_result = err_errno(&j->commit_err, "sync of the journal");
@@ -293,7 +293,8 @@ strike_batch(struct journal *j, struct journal_segment *s)
     fd = openat(j->dir_fd, name, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return;
-    LIST_EACH (link, &j->batch) {
+    LIST_EACH(link, &j->batch)
+    {
         struct journal_done done = {LIST_ENTRY(link, struct append, link)->header.offset, JOURNAL_DONE_ALL};
         struct err err;
 
@@ -474,8 +475,8 @@ journal_append(struct journal *j, struct slice envelope, const struct iovec *con
     loop_want_turn_end(&j->hook); /* all that is appended in this turn goes into one commit */
     if (wait_append(j, &a) < 0)
         return -1;
-    *place = (struct journal_place){.generation = a.header.generation, .offset = a.header.offset,
-                                    .length = a.header.length, .segment = a.segment};
+    *place = (struct journal_place){
+        .generation = a.header.generation, .offset = a.header.offset, .length = a.header.length, .segment = a.segment};
     return 0;
 }
 

@@ -45,9 +45,9 @@ struct journal_place {
 struct journal;
 
 struct journal_settings {
-    const char *directory;   /* "journal", relative to the queue directory, or absolute; kept */
+    const char *directory; /* "journal", relative to the queue directory, or absolute; kept */
     uint64_t segment_size;
-    unsigned segment_limit;  /* how many may be in use by this process; then appends wait */
+    unsigned segment_limit; /* how many may be in use by this process; then appends wait */
 
     /* Called in the loop when nothing in that segment is needed any more and its place names become invalid; may be
      * NULL. segment_fd's descriptor is still good. */
@@ -82,8 +82,8 @@ struct journal_large *may_wait journal_large_new(struct journal *, uint64_t expe
                                                  struct err *);
 int may_wait journal_large_write(struct journal_large *, struct slice bytes, struct err *) MUST_USE;
 /* Both free it. commit adds the final dot line; as journal_append() otherwise. */
-int may_wait journal_large_commit(struct journal_large **, struct slice envelope, struct journal_place *, struct err *)
-    MUST_USE;
+int may_wait journal_large_commit(struct journal_large **, struct slice envelope, struct journal_place *,
+                                  struct err *) MUST_USE;
 void may_wait journal_large_abort(struct journal_large **); /* NULL is fine */
 
 /* The image is no longer needed (released by qmgr): a sealed segment with none left is recycled. Once for each. */

@@ -12,8 +12,8 @@
 #include "lib/mail/journal_internal.h"
 
 enum {
-    GATHER_SIZE = 256 * 1024,   /* so much goes to the pool's thread at once */
-    WRITE_BEHIND = 4 << 20,     /* the disk gets to know of so many bytes early, so that the sync has little left to do */
+    GATHER_SIZE = 256 * 1024, /* so much goes to the pool's thread at once */
+    WRITE_BEHIND = 4 << 20,   /* the disk gets to know of so many bytes early, so that the sync has little left to do */
 };
 
 struct journal_large {

@@ -47,9 +47,12 @@ header_sum(const struct segment_header *h)
 static int
 write_header(const struct journal_segment *s, struct err *err)
 {
-    struct segment_header h = {.version = htole32(FORMAT_VERSION), .number = htole32(s->number),
-                               .generation = htole32(s->generation), .size = htole64(s->size),
-                               .k0 = htole64(s->key.k0), .k1 = htole64(s->key.k1)};
+    struct segment_header h = {.version = htole32(FORMAT_VERSION),
+                               .number = htole32(s->number),
+                               .generation = htole32(s->generation),
+                               .size = htole64(s->size),
+                               .k0 = htole64(s->key.k0),
+                               .k1 = htole64(s->key.k1)};
     static const char rest[JOURNAL_HEADER_SIZE - sizeof(h)];
     struct iovec iov[] = {{&h, sizeof(h)}, {(void *)(uintptr_t)rest, sizeof(rest)}};
 
@@ -70,8 +73,10 @@ journal_segment_read(int fd, struct journal_segment_info *info, struct err *err)
         return err_set(err, ERR_SYNTAX, "journal segment with a damaged header");
     if (le32toh(h.version) != FORMAT_VERSION)
         return err_set(err, ERR_SYNTAX, "journal segment of format %" PRIu32, le32toh(h.version));
-    *info = (struct journal_segment_info){.segment = le32toh(h.number), .generation = le32toh(h.generation),
-                                          .key = {le64toh(h.k0), le64toh(h.k1)}, .size = (uint64_t)st.st_size};
+    *info = (struct journal_segment_info){.segment = le32toh(h.number),
+                                          .generation = le32toh(h.generation),
+                                          .key = {le64toh(h.k0), le64toh(h.k1)},
+                                          .size = (uint64_t)st.st_size};
     return 0;
 }
 

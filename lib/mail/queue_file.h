@@ -29,10 +29,10 @@ struct queue_file_content {
 };
 
 struct queue_file_target {
-    int queue_dir_fd;     /* of the queue directory */
-    const char *path;     /* "deferred/4/4F1A2..." (directories are made when missing) */
-    int64_t mtime;        /* seconds: the next attempt; 0: now */
-    unsigned mode;        /* 0700 */
+    int queue_dir_fd; /* of the queue directory */
+    const char *path; /* "deferred/4/4F1A2..." (directories are made when missing) */
+    int64_t mtime;    /* seconds: the next attempt; 0: now */
+    unsigned mode;    /* 0700 */
 };
 
 /* Writes a complete file, durable under its name when 0 is returned; on -1 nothing is left behind. An envelope without

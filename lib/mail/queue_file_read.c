@@ -180,10 +180,12 @@ read_recipient(struct reader *r, const struct queue_record *record, const char *
         return corrupt(r, record, "recipient too long");
     if (r->envelope->recipient_count == RECIPIENT_LIMIT)
         return corrupt(r, record, "too many recipients");
-    *new_recipient(r) = (struct envelope_recipient){
-        .address = arena_strdup(r->arena, text), .original = r->original ? r->original : "",
-        .dsn_original = r->dsn_original ? r->dsn_original : "", .notify = r->notify, .status = status,
-        .offset = (int64_t)record->offset};
+    *new_recipient(r) = (struct envelope_recipient){.address = arena_strdup(r->arena, text),
+                                                    .original = r->original ? r->original : "",
+                                                    .dsn_original = r->dsn_original ? r->dsn_original : "",
+                                                    .notify = r->notify,
+                                                    .status = status,
+                                                    .offset = (int64_t)record->offset};
     r->original = r->dsn_original = NULL;
     r->notify = 0;
     return 0;
@@ -391,9 +393,9 @@ struct queue_file_reader {
     struct queue_cursor cursor;
     uint64_t content_offset;
     struct queue_record record;
-    uint64_t from;    /* bytes of the record's data that were given out */
-    bool has_record;  /* some of it, or its newline, is left */
-    bool in_line;     /* the last byte given out was no newline */
+    uint64_t from;   /* bytes of the record's data that were given out */
+    bool has_record; /* some of it, or its newline, is left */
+    bool in_line;    /* the last byte given out was no newline */
     bool ended;
 };
 

@@ -259,8 +259,8 @@ put_size(struct writer *w, uint64_t content_at, uint64_t content_end)
 
     for (size_t i = 0; i < e->recipient_count; i++)
         flags |= e->recipients[i].notify << 1;
-    len = snprintf(text, sizeof(text), "%15" PRIu64 " %15" PRIu64 " %15zu %15" PRId64 " %15" PRIu64 " %15" PRId64, bytes,
-                   content_at, e->recipient_count, flags, bytes, e->sendopts);
+    len = snprintf(text, sizeof(text), "%15" PRIu64 " %15" PRIu64 " %15zu %15" PRId64 " %15" PRIu64 " %15" PRId64,
+                   bytes, content_at, e->recipient_count, flags, bytes, e->sendopts);
     queue_record_put(&record, REC_SIZE, slice_make(text, (size_t)len));
     ssize_t n = record.len == QUEUE_SIZE_RECORD ? pwrite(w->fd, record.ptr, record.len, 0) : 0;
     if (n >= 0 && n < QUEUE_SIZE_RECORD)

@@ -109,7 +109,8 @@ copy_data(struct queue_cursor *c, const struct queue_record *r, char *to, struct
 }
 
 int
-queue_record_text(struct queue_cursor *c, const struct queue_record *r, struct arena *arena, char **text, struct err *err)
+queue_record_text(struct queue_cursor *c, const struct queue_record *r, struct arena *arena, char **text,
+                  struct err *err)
 {
     if (r->length > QUEUE_RECORD_LIMIT)
         return err_set(err, ERR_SYNTAX, "queue file: %" PRIu64 " bytes in an envelope's record at %" PRIu64, r->length,

@@ -54,7 +54,7 @@ struct queue_record {
 struct queue_cursor {
     int fd;
     uint64_t file_size;
-    uint64_t next;  /* offset of the next record */
+    uint64_t next;    /* offset of the next record */
     uint64_t highest; /* target of the last pointer: one to no higher place goes back */
     unsigned back_jumps;
     unsigned char *buffer; /* of QUEUE_CURSOR_BUFFER bytes */
@@ -72,12 +72,12 @@ int queue_record_next(struct queue_cursor *, struct queue_record *, struct err *
 
 /* Some of the record's data, from `from` on: shows at least one byte of what is left, as many as are buffered. Valid until
  * the next call. from < length. */
-int queue_record_data(struct queue_cursor *, const struct queue_record *, uint64_t from, struct slice *bytes, struct err *)
-    MUST_USE;
+int queue_record_data(struct queue_cursor *, const struct queue_record *, uint64_t from, struct slice *bytes,
+                      struct err *) MUST_USE;
 
 /* The data as text (up to the first NUL, as all readers of envelopes take it), appended to the arena. */
-int queue_record_text(struct queue_cursor *, const struct queue_record *, struct arena *, char **text, struct err *)
-    MUST_USE;
+int queue_record_text(struct queue_cursor *, const struct queue_record *, struct arena *, char **text,
+                      struct err *) MUST_USE;
 
 /* Follows a pointer record. ERR_SYNTAX: no number, past the end, too many that go back. */
 int queue_record_follow(struct queue_cursor *, const struct queue_record *, struct err *) MUST_USE;

@@ -21,7 +21,7 @@ static const usec_t IDS_TIME = SECONDS(60);
 
 struct submitter {
     struct link *link;
-    int64_t next, end;  /* numbers in hand */
+    int64_t next, end;      /* numbers in hand */
     int64_t then, then_end; /* and the range after them */
     bool fetching;
     struct err fetch_err;

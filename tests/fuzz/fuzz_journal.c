@@ -65,8 +65,8 @@ put_right(uint8_t *at, size_t size)
     if (h.content_length < size && body <= size - IMAGE_HEADER_SIZE) {
         h.length = IMAGE_HEADER_SIZE + body;
         h.envelope_sum = siphash(&info.key, at + IMAGE_HEADER_SIZE, h.envelope_length);
-        h.content_sum = siphash(&info.key, at + IMAGE_HEADER_SIZE + h.envelope_length,
-                                (size_t)h.content_length + IMAGE_END_SIZE);
+        h.content_sum =
+            siphash(&info.key, at + IMAGE_HEADER_SIZE + h.envelope_length, (size_t)h.content_length + IMAGE_END_SIZE);
     }
     image_header_encode(&h, &info.key, at);
 }

@@ -89,8 +89,9 @@ listen_at(const char *name)
 static void
 spawn_cleanup(void)
 {
-    char *argv[] = {program, (char[]){"-C"}, dir, (char[]){"-n"}, (char[]){"cleanup"}, (char[]){"-t"}, (char[]){"unix"},
-                    (char[]){"-s"}, (char[]){"1"}, NULL};
+    char *argv[] = {
+        program,        (char[]){"-C"}, dir, (char[]){"-n"}, (char[]){"cleanup"}, (char[]){"-t"}, (char[]){"unix"},
+        (char[]){"-s"}, (char[]){"1"},  NULL};
     posix_spawn_file_actions_t actions;
     int pair[2], fds[2];
 
@@ -136,7 +137,8 @@ on_announce(struct link_request *request, struct link_message *in, void *ctx)
     buf_append_slice(&a->envelope, in->payload);
 }
 
-static const struct link_handler handlers[] = {{&type_segment, false, on_segment}, {&type_announce, false, on_announce}};
+static const struct link_handler handlers[] = {{&type_segment, false, on_segment},
+                                               {&type_announce, false, on_announce}};
 
 static void
 accept_links(void *arg)
@@ -159,8 +161,10 @@ begin(const char *settings, bool with_qmgr)
 
     w = (struct world){.arena = arena_new(), .qmgr_fd = -1};
     f = fopen(path_of("main.cf"), "w");
-    fprintf(f, "queue_directory = %s\nmail_owner = root\nmyhostname = mx.test\nmyorigin = test\nheader_size_limit = 1000\n"
-               "journal_segment_size = 1048576\nservice_drain_time = 20s\n%s\n", dir, settings);
+    fprintf(f,
+            "queue_directory = %s\nmail_owner = root\nmyhostname = mx.test\nmyorigin = test\nheader_size_limit = 1000\n"
+            "journal_segment_size = 1048576\nservice_drain_time = 20s\n%s\n",
+            dir, settings);
     fclose(f);
     if (with_qmgr)
         w.qmgr_fd = listen_at("public/qmgr");
@@ -227,9 +231,10 @@ count_in(const char *name)
 
 /* ---- messages ---- */
 
-static struct envelope_recipient recipients[4] = {
-    {"bob@far.test", "", "", 0, 0, 0}, {"joe@far.test", "", "", 0, 0, 0}, {"BOB@far.test", "", "", 0, 0, 0},
-    {"bob@far.test", "robert@far.test", "", 0, 0, 0}};
+static struct envelope_recipient recipients[4] = {{"bob@far.test", "", "", 0, 0, 0},
+                                                  {"joe@far.test", "", "", 0, 0, 0},
+                                                  {"BOB@far.test", "", "", 0, 0, 0},
+                                                  {"bob@far.test", "robert@far.test", "", 0, 0, 0}};
 
 static struct envelope
 an_envelope(const char *id, const char *context)
@@ -297,8 +302,9 @@ content_of(unsigned i, const struct envelope **e)
     return result;
 }
 
-static const char full_header[] = "Received: by here\r\nMessage-ID: <1@src.test>\r\nDate: then\r\nFrom: ann@src.test\r\n"
-                                  "To: bob@far.test\r\n";
+static const char full_header[] =
+    "Received: by here\r\nMessage-ID: <1@src.test>\r\nDate: then\r\nFrom: ann@src.test\r\n"
+    "To: bob@far.test\r\n";
 
 static const char *
 with_header(const char *text)
@@ -365,7 +371,8 @@ completes_local_mail(void *arg)
     text = content_of(0, &stored);
     assert_non_null(strstr(text, "\nSubject: x\nMessage-Id: <20"));
     assert_non_null(strstr(text, ".A1@mx.test>\nDate: "));
-    assert_non_null(strstr(text, "\nFrom: \"Ann (the first)\" <ann@src.test>\nTo: undisclosed-recipients:;\n\nHello\n"));
+    assert_non_null(
+        strstr(text, "\nFrom: \"Ann (the first)\" <ann@src.test>\nTo: undisclosed-recipients:;\n\nHello\n"));
     assert_non_null(strstr(stored->message_id, ".A1@mx.test>"));
     assert_string_equal(content_of(1, &stored), "Received: x\nSubject: x\nCc: x\n\nHello\n");
     text = content_of(2, &stored);
@@ -563,12 +570,11 @@ files_without_qmgr(void *arg)
     finish();
 }
 
-#define TEST(name)                  \
-    static void                     \
-    test_##name(void **unused)      \
-    {                               \
-        (void)unused;               \
-        task_run_main(name, NULL);  \
+#define TEST(name)                         \
+    static void test_##name(void **unused) \
+    {                                      \
+        (void)unused;                      \
+        task_run_main(name, NULL);         \
     }
 
 TEST(takes_and_announces)
@@ -612,9 +618,12 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_takes_and_announces), cmocka_unit_test(test_completes_local_mail),
-        cmocka_unit_test(test_refuses),             cmocka_unit_test(test_streams_large_contents),
-        cmocka_unit_test(test_announces_again),     cmocka_unit_test(test_holds),
+        cmocka_unit_test(test_takes_and_announces),
+        cmocka_unit_test(test_completes_local_mail),
+        cmocka_unit_test(test_refuses),
+        cmocka_unit_test(test_streams_large_contents),
+        cmocka_unit_test(test_announces_again),
+        cmocka_unit_test(test_holds),
         cmocka_unit_test(test_files_without_qmgr),
     };
     static const char *const dirs[] = {"public", "incoming", "hold"};

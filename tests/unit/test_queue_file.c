@@ -185,7 +185,8 @@ test_fields_of_samples(void **state)
 /* ---- writing ---- */
 
 static int
-write_again(const char *name, const char *path, struct envelope *before, struct buf *content_before, struct arena *arena)
+write_again(const char *name, const char *path, struct envelope *before, struct buf *content_before,
+            struct arena *arena)
 {
     struct err err;
     int fd = open_seed(name);
@@ -279,7 +280,8 @@ test_written_again_it_is_the_same_message(void **state)
 {
     (void)state;
     assert_true(each_seed(check_round_trip) >= 80);
-    assert_true(same_bytes >= 9); /* all but those with pointers, padding, killed records, or an attribute at two places */
+    assert_true(same_bytes >=
+                9); /* all but those with pointers, padding, killed records, or an attribute at two places */
 }
 
 /* Gives `size` bytes of a pattern of lines. */
