@@ -251,6 +251,10 @@ class Run:
         except (Broken, Failed, TimeoutError) as e:
             self.notes.append(f"NEEDS A HAND at cycle {self.cycles}: {e}")
             self.broken = True
+        except BaseException:
+            self.mail.keep = True
+            self.close()
+            raise
         self.seconds = time.monotonic() - begin
         self.load.stop()
         complaints = self.mail.complaints()

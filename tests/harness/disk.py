@@ -115,9 +115,10 @@ class Disk:
             os.unlink(self.filler)
         self.filler = None
 
-    def remove(self):
+    def remove(self, keep_image=False):
+        """Unmounts and gives the loop device back. With keep_image, `mount -o loop` shows later what was on it."""
         if self.where and os.path.ismount(self.where):
             self.unmount()
         run("losetup", "-d", self.device, check=False)
-        if os.path.exists(self.image):
+        if os.path.exists(self.image) and not keep_image:
             os.unlink(self.image)
