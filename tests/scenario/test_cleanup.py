@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What cleanup does to messages, and what it says when it can't keep them."""
 import os
+import shutil
 import signal
+import subprocess
 
 import pytest
 
@@ -110,3 +112,19 @@ def test_stopped_queue_is_files_that_postfix_can_read(mail, sink):
         assert message["content"].endswith(b"\n\n.dot\n")
         recipient = message["envelope"]["recipients"][0]
         assert recipient["dsn_original"] == f"rfc822;{recipient['address']}"
+        show_to_postfix(path)
+
+
+def show_to_postfix(path):
+    """A Postfix in a tree of its own, where there is one, must make the same of it."""
+    tree = f"{os.environ.get('PEERS', '/tmp/peers')}/postfix"
+    if os.geteuid() or not os.path.exists(f"{tree}/usr/sbin/postcat"):
+        return
+    name = f"shown.{os.getpid()}"
+    shutil.copy2(path, f"{tree}/tmp/{name}")
+    try:
+        shown = subprocess.run(["chroot", tree, "postcat", f"/tmp/{name}"], check=True, stdout=subprocess.PIPE).stdout.decode()
+    finally:
+        os.unlink(f"{tree}/tmp/{name}")
+    assert "sender: a@src.test" in shown and "original_recipient: r" in shown and "\n.dot\n" in shown
+    assert "HEADER EXTRACTED" in shown and "MESSAGE FILE END" in shown
