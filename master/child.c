@@ -66,21 +66,21 @@ move_high(int fd)
 static void
 place_descriptors(const struct service *s, int status_fd)
 {
-    int high[64], count = (int)s->listener_count;
+    int high[64], count = (int)s->listener_count, lock_fd;
 
     if (count > 64)
         fatal("service %s has too many sockets", s->name);
     status_fd = move_high(status_fd);
+    lock_fd = move_high(master.lock_file);
     for (int i = 0; i < count; i++)
         high[i] = move_high(s->listeners[i].fd);
-    if (dup2(status_fd, MASTER_STATUS_FD) < 0)
+    if (dup2(status_fd, MASTER_STATUS_FD) < 0 || dup2(lock_fd, MASTER_LOCK_FD) < 0)
         fatal("dup2: %m");
     for (int i = 0; i < count; i++)
         if (dup2(high[i], MASTER_LISTEN_FD + i) < 0)
             fatal("dup2: %m");
     closefrom(MASTER_LISTEN_FD + count);
     close(3);
-    close(4);
 }
 
 static void

@@ -19,6 +19,8 @@
 enum {
     DESCRIPTORS = 65536, /* that each process may have, where we may choose */
     EXIT_RUNNING = 1,    /* of -t */
+    EARLIER_PAUSE = 50 * 1000, /* µs; how long, and how often, to wait for an earlier master's processes */
+    EARLIER_TRIES = 30 * 20,
 };
 
 static const char pid_path[] = "pid/master.pid";
@@ -66,21 +68,27 @@ write_pid(int fd)
         fatal("write %s: %m", pid_path);
 }
 
-/* Postfix's own master and we must not share a data directory either. */
-static void
-lock_data_directory(void)
+/* Every process that we start inherits this lock, so it is free only when the last of an earlier master's has ended: they
+ * do so by themselves when their master was killed, and two queue managers at a time would be a calamity. It also keeps
+ * Postfix's own master out. */
+static int
+lock_data_directory(const char *data_directory)
 {
     struct arena *arena = arena_new();
-    const char *path = arena_printf(arena, "%s/master.lock", master.settings.data_directory);
+    const char *path = arena_printf(arena, "%s/master.lock", data_directory);
     int fd = open(path, O_CREAT | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0600);
 
     if (fd < 0)
         fatal("open lock file %s: %m", path);
-    if (master.is_root && fchown(fd, master.owner_uid, master.owner_gid) < 0)
-        fatal("chown %s: %m", path);
-    if (flock(fd, LOCK_EX | LOCK_NB) < 0)
-        fatal("open lock file %s: unable to set exclusive lock: %m", path);
-    arena_free(&arena); /* the descriptor stays open as long as we live */
+    for (int i = 0; flock(fd, LOCK_EX | LOCK_NB) < 0; i++) {
+        if (errno != EWOULDBLOCK || i == EARLIER_TRIES)
+            fatal("open lock file %s: unable to set exclusive lock: %m", path);
+        if (i == 20)
+            log_info("waiting for the processes of an earlier master to end");
+        usleep(EARLIER_PAUSE);
+    }
+    arena_free(&arena);
+    return fd;
 }
 
 /* --- background --- */
@@ -203,13 +211,15 @@ reap_children(void *arg)
 
 /* --- work --- */
 
-static void
+/* Goes to the queue directory; returns the data directory. */
+static char *
 load_main_cf(const char *directory)
 {
     struct err err;
     struct conf *conf;
     struct arena *arena = arena_new();
-    const char *queue;
+    const char *queue, *data;
+    char *data_copy;
 
     if (directory && setenv("MAIL_CONFIG", directory, 1) < 0)
         fatal("setenv: %m");
@@ -217,14 +227,19 @@ load_main_cf(const char *directory)
     if (!conf)
         fatal("%s", err.text);
     queue = conf_string(conf, arena, "queue_directory", &err);
-    if (!queue)
+    data = conf_string(conf, arena, "data_directory", &err);
+    if (!queue || !data)
         fatal("%s", err.text);
     if (chdir(queue) < 0)
         fatal("chdir %s: %m", queue);
     if (log_setup(conf, "master", &err) < 0)
         fatal("%s", err.text);
+    data_copy = strdup(data);
+    if (!data_copy)
+        fatal("out of memory");
     arena_free(&arena);
     conf_free(&conf);
+    return data_copy;
 }
 
 static void
@@ -260,7 +275,8 @@ run(void *arg)
         fprintf(stderr, "master: fatal: %s\n", err.text); /* the log's line may go elsewhere */
         fatal("%s", err.text);
     }
-    lock_data_directory();
+    if (master.is_root && fchown(master.lock_file, master.owner_uid, master.owner_gid) < 0)
+        log_warning("chown master.lock: %s", strerror(errno));
     set_up_log(); /* postlogd's socket is there now */
     log_info("daemon started -- version %s, configuration %s", master.version, conf_directory(master.conf));
     tell_privileges();
@@ -333,11 +349,12 @@ main(int argc, char **argv)
     struct options options = {0};
     struct start start = {.options = &options, .ready_fd = -1};
     struct loop_timer exit_timer = {0};
+    char *data_directory;
 
     log_init("master");
     umask(077);
     parse(argc, argv, &options);
-    load_main_cf(options.directory);
+    data_directory = load_main_cf(options.directory);
     if (options.test)
         return lock_pid_file(false) >= 0 || errno == ENOENT ? 0 : EXIT_RUNNING;
     if (options.wait)
@@ -346,6 +363,8 @@ main(int argc, char **argv)
     if (master.pid_file < 0)
         fatal("open lock file %s: unable to set exclusive lock: %m", pid_path);
     write_pid(master.pid_file);
+    master.lock_file = lock_data_directory(data_directory);
+    free(data_directory);
     raise_limits();
     log_set_verbose((int)options.verbose);
     loop_init();

@@ -83,7 +83,7 @@ struct master {
     uid_t owner_uid;
     gid_t owner_gid;
     char **environment;
-    int pid_file;
+    int pid_file, lock_file;
     struct task_group tasks;
     struct task_cond child_died;
 };

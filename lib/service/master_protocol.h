@@ -3,13 +3,14 @@
  *
  * A process finds its end of a socket pair (SOCK_SEQPACKET) as descriptor MASTER_STATUS_FD, and the service's listening
  * sockets as MASTER_LISTEN_FD and up. When the pair reads as closed, master is gone and the process ends in good order.
+ * MASTER_LOCK_FD is only held: the next master waits until nobody does.
  * Options on the command line: see lib/service/service.h. */
 #ifndef LIB_SERVICE_MASTER_PROTOCOL_H
 #define LIB_SERVICE_MASTER_PROTOCOL_H
 
 #include <stdint.h>
 
-enum { MASTER_STATUS_FD = 5, MASTER_LISTEN_FD = 6 };
+enum { MASTER_LOCK_FD = 4, MASTER_STATUS_FD = 5, MASTER_LISTEN_FD = 6 };
 
 /* From the process: one struct each. */
 enum master_report_kind {

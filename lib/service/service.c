@@ -176,7 +176,7 @@ start(void *arg)
         fatal("%s", err.text);
     if (service_state.standalone)
         service_serve_standard_input();
-    else
+    else if (!service_state.ending)
         service_listen();
     service_report_ready();
 }
@@ -204,6 +204,7 @@ start_loop(void)
     loop_init();
     loop_on_signal(SIGTERM, on_terminate, NULL);
     loop_on_signal(SIGHUP, on_hangup, NULL);
+    task_group_init(&s->start_tasks);
     task_group_init(&s->tasks);
     task_group_init(&s->acceptors);
     task_group_init(&s->session_tasks);
@@ -233,7 +234,7 @@ run(struct sandbox *sandbox)
     if (s->has_master)
         service_watch_master();
     enter_sandbox(sandbox);
-    task_spawn(&s->tasks, "start", start, NULL);
+    task_spawn(&s->start_tasks, "start", start, NULL);
     service_start_housekeeping();
     loop_run();
     log_flush();

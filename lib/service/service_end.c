@@ -102,6 +102,7 @@ run_end(void *arg)
     struct service_state *s = &service_state;
 
     (void)arg;
+    task_group_join(&s->start_tasks); /* master may want the end before the start is complete */
     task_group_join(&s->acceptors);
     report(MASTER_RETIRING, 0);
     link_retire_servers();
@@ -175,6 +176,7 @@ void
 service_watch_master(void)
 {
     (void)fcntl(MASTER_STATUS_FD, F_SETFD, FD_CLOEXEC);
+    (void)fcntl(MASTER_LOCK_FD, F_SETFD, FD_CLOEXEC);
     task_spawn(&service_state.end_tasks, "master", listen_to_master, NULL);
 }
 
