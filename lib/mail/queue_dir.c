@@ -125,7 +125,7 @@ struct queue_walk {
     DIR *open[DEEPEST + 1];
     char path[64 + 2 * (DEEPEST + 1)]; /* "deferred/4/A" */
     unsigned depth;                    /* directories open: 0 at the end */
-    bool started;
+    bool started, show_all;
 };
 
 struct queue_walk *
@@ -207,7 +207,7 @@ queue_walk_next(struct queue_walk *walk, const char **id, bool *in_place, struct
         struct dirent *entry = readdir(walk->open[walk->depth - 1]);
         if (!entry) {
             leave(walk);
-        } else if (entry->d_name[0] == '.' || !queue_id_is_valid(slice_from(entry->d_name))) {
+        } else if (entry->d_name[0] == '.' || (!walk->show_all && !queue_id_is_valid(slice_from(entry->d_name)))) {
             continue;
         } else if (!entry->d_name[1]) {
             if (walk->depth <= DEEPEST && enter(walk, entry->d_name, err) < 0)
@@ -220,4 +220,16 @@ queue_walk_next(struct queue_walk *walk, const char **id, bool *in_place, struct
         }
     }
     return 0;
+}
+
+char *
+queue_walk_path(const struct queue_walk *walk, struct arena *arena, const char *id)
+{
+    return arena_printf(arena, "%s/%s", walk->path, id);
+}
+
+void
+queue_walk_show_all(struct queue_walk *walk)
+{
+    walk->show_all = true;
 }

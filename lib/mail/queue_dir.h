@@ -50,6 +50,12 @@ void queue_walk_free(struct queue_walk **);
  * stays valid until the next call. in_place: it lies where the hashing says. */
 int queue_walk_next(struct queue_walk *, const char **id, bool *in_place, struct err *) MUST_USE;
 
+/* The path of the file that was shown last, wherever it lies. */
+char *queue_walk_path(const struct queue_walk *, struct arena *, const char *id);
+
+/* Show files with any name but those that begin with a dot, too. */
+void queue_walk_show_all(struct queue_walk *);
+
 /* The queues that messages may be in, ended by NULL, in the order in which a message passes through them. */
 extern const char *const queue_dir_all[];
 

@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* postqueue: shows the queue to everybody, and has it flushed. Runs with the group that may use public/; see postqueue(1). */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "lib/base/buf.h"
+#include "lib/base/check.h"
+#include "lib/base/log.h"
+#include "lib/mail/queue_id.h"
+#include "lib/mail/queue_list.h"
+#include "tools/queue_command.h"
+
+enum { READ_SIZE = 65536, MESSAGE_LIMIT = 64 << 20 };
+
+static const char usage[] =
+    "usage: postqueue -f | postqueue -i queueid | postqueue -j | postqueue -p | postqueue -s site";
+
+struct output {
+    bool json, long_ids;
+    struct queue_list_totals totals;
+    struct buf text;
+};
+
+static void
+show(struct output *output, const struct queue_list_message *message)
+{
+    if (output->json)
+        queue_list_print_json(message, &output->text);
+    else
+        queue_list_print(message, output->long_ids, &output->totals, &output->text);
+    fwrite(output->text.ptr, 1, output->text.len, stdout);
+    buf_clear(&output->text);
+}
+
+static void
+show_end(struct output *output)
+{
+    if (!output->json)
+        queue_list_print_end(&output->totals, &output->text);
+    fwrite(output->text.ptr, 1, output->text.len, stdout);
+    buf_release(&output->text);
+}
+
+/* ---- by showq ---- */
+
+/* Takes what is complete. True: that was the end. */
+static bool
+take_messages(struct buf *in, struct arena *arena, struct output *output)
+{
+    struct queue_list_message message;
+    struct err err;
+    size_t used;
+    int result;
+
+    while ((result = queue_list_decode(arena, buf_slice(in), &used, &message, &err)) == 1) {
+        show(output, &message);
+        buf_consume(in, used);
+        arena_reset(arena);
+    }
+    if (result < 0)
+        fatal("%s", err.text);
+    return result == 2;
+}
+
+static void
+list_by_showq(int fd, struct output *output)
+{
+    struct arena *arena = arena_new();
+    struct buf in = {0};
+    ssize_t n = 0;
+    bool ended = false;
+
+    while (!ended && in.len < MESSAGE_LIMIT && (n = read(fd, buf_reserve(&in, READ_SIZE), READ_SIZE)) > 0) {
+        buf_added(&in, (size_t)n);
+        ended = take_messages(&in, arena, output);
+    }
+    if (!ended)
+        fatal("malformed showq server response");
+    show_end(output);
+    buf_release(&in);
+    arena_free(&arena);
+}
+
+/* ---- when the mail system is down ---- */
+
+static void
+list_files(struct queue_command *command, struct output *output)
+{
+    struct arena *arena = arena_new();
+    struct queue_list_message message;
+    struct err err;
+
+    if (queue_dir_open(&command->dir, ".", command->conf, command->arena, &err) < 0)
+        fatal("%s", err.text);
+    for (unsigned i = 0; queue_dir_all[i]; i++) {
+        struct queue_walk *walk = queue_walk_new(&command->dir, queue_dir_all[i]);
+        const char *id;
+        bool found;
+        int result;
+
+        while ((result = queue_walk_next(walk, &id, NULL, &err)) != 0) {
+            if (result < 0 || queue_list_read(&command->dir, arena, queue_dir_all[i], id, &message, &found, &err) < 0)
+                log_warning("%s", err.text);
+            else if (found)
+                show(output, &message);
+            arena_reset(arena);
+        }
+        queue_walk_free(&walk);
+    }
+    show_end(output);
+    arena_free(&arena);
+}
+
+static void
+list_queue(struct queue_command *command, bool json)
+{
+    struct output output = {.json = json, .long_ids = command->settings.enable_long_queue_ids};
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    snprintf(address.sun_path, sizeof(address.sun_path), "public/%s", command->settings.showq_service_name);
+    if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0) {
+        list_by_showq(fd, &output);
+    } else if (queue_command_is_owner()) {
+        log_warning("Mail system is down -- accessing queue directly (Connect to the %s %s service: %s)", "Postfix",
+                    command->settings.showq_service_name, strerror(errno));
+        list_files(command, &output);
+    } else {
+        fatal_set_status(errno == EACCES ? EX_NOPERM : EX_UNAVAILABLE);
+        if (errno == EACCES)
+            fatal("Connect to the Postfix %s service: %s", command->settings.showq_service_name, strerror(errno));
+        fatal("Queue report unavailable - mail system is down (Connect to the Postfix %s service: %s)",
+              command->settings.showq_service_name, strerror(errno));
+    }
+    if (fd >= 0)
+        close(fd);
+}
+
+/* ---- flushing ---- */
+
+static void
+flush(const struct queue_command *command, const char *bytes)
+{
+    if (queue_command_trigger(command, bytes))
+        return;
+    fatal_set_status(EX_UNAVAILABLE);
+    fatal("Cannot flush mail queue - mail system is down");
+}
+
+/* One message: its time is now, and it goes where qmgr looks first. */
+static void
+flush_one(struct queue_command *command, const char *id)
+{
+    struct arena *arena = command->arena;
+    bool found;
+    struct err err;
+
+    if (!queue_id_is_valid(slice_from(id))) {
+        fatal_set_status(EX_USAGE);
+        fatal("Cannot flush queue ID - invalid name: \"%.100s\"", id);
+    }
+    if (!queue_command_is_owner()) {
+        fatal_set_status(EX_NOPERM);
+        fatal("Cannot flush queue ID %s: only the owner of the queue may do that", id);
+    }
+    if (queue_dir_open(&command->dir, ".", command->conf, arena, &err) < 0)
+        fatal("%s", err.text);
+    utimensat(command->dir.fd, queue_dir_path(&command->dir, arena, "deferred", id), NULL, AT_SYMLINK_NOFOLLOW);
+    if (queue_dir_move(&command->dir, "deferred", "incoming", id, NULL, &found, &err) < 0)
+        fatal("%s", err.text);
+    flush(command, "FI");
+}
+
+int
+main(int argc, char **argv)
+{
+    struct queue_command command;
+    const char *config_directory = NULL, *argument = NULL;
+    int action = 0, option;
+
+    log_init("postqueue");
+    fatal_set_status(EX_USAGE);
+    while ((option = getopt(argc, argv, "c:fi:jps:v")) != -1) {
+        if (option == 'c') {
+            config_directory = optarg;
+        } else if (option == 'v') {
+            log_set_verbose(log_verbose() + 1);
+        } else if (option == '?' || action) {
+            fatal("%s", usage);
+        } else {
+            action = option;
+            argument = optarg;
+        }
+    }
+    if (!action || optind < argc)
+        fatal("%s", usage);
+    fatal_set_status(EX_CONFIG);
+    queue_command_begin(&command, "postqueue", config_directory, false);
+    fatal_set_status(EX_UNAVAILABLE);
+    switch (action) {
+    case 'p':
+    case 'j': list_queue(&command, action == 'j'); break;
+    case 'f': flush(&command, "FDIA"); break;
+    case 'i': flush_one(&command, argument); break;
+    default: fatal("Flush service is not configured for destination \"%s\"", argument);
+    }
+    return fflush(stdout) == 0 ? 0 : EX_IOERR;
+}
