@@ -355,8 +355,10 @@ main(int argc, char **argv)
     umask(077);
     parse(argc, argv, &options);
     data_directory = load_main_cf(options.directory);
-    if (options.test)
+    if (options.test) {
+        free(data_directory);
         return lock_pid_file(false) >= 0 || errno == ENOENT ? 0 : EXIT_RUNNING;
+    }
     if (options.wait)
         start.ready_fd = fork_and_wait();
     master.pid_file = lock_pid_file(true);

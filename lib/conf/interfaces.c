@@ -201,7 +201,8 @@ append_network(struct buf *out, const struct net_addr *addr, unsigned bits)
     unsigned char *bytes = v6 ? net.in6.sin6_addr.s6_addr : (unsigned char *)&net.in4.sin_addr;
     for (unsigned i = 0; i < (v6 ? 16u : 4u); i++) {
         unsigned keep = bits > 8 * i ? bits - 8 * i : 0;
-        bytes[i] = keep >= 8 ? bytes[i] : (unsigned char)(bytes[i] & (0xff00u >> keep));
+        if (keep < 8)
+            bytes[i] = (unsigned char)(bytes[i] & (0xff00u >> keep));
     }
     char text[INET6_ADDRSTRLEN], network[INET6_ADDRSTRLEN + 16];
     inet_ntop(v6 ? AF_INET6 : AF_INET, bytes, text, sizeof(text));
