@@ -37,7 +37,6 @@ set_options(const struct resolver_settings *settings, struct err *err)
     static const struct {
         const char *option, *value;
     } options[] = {
-        {"num-threads:", "1"},
         {"msg-cache-slabs:", "1"},
         {"rrset-cache-slabs:", "1"},
         {"infra-cache-slabs:", "1"},
