@@ -66,7 +66,8 @@ class Run:
         self.kills = self.cycles = self.slowest_start = 0
         self.late = 0.0
         self.noticed = None
-        self.sink = Sink(keep=False, on_message=self.ledger.received).start()
+        # Found by DNS, the next host must not look like ourselves.
+        self.sink = Sink("127.0.0.2" if method.name == "dns" else "127.0.0.1", keep=False, on_message=self.ledger.received).start()
         self.weather(True)
         self.dns = None
         self.mail = None
@@ -94,7 +95,7 @@ class Run:
         relay = self.sink
         if self.method.name == "dns":
             zone = {f"d{n}.test": [("MX", 10, "mx.test"), ("MX", 20, "mx2.test")] for n in range(6)}
-            zone |= {"src.test": [("MX", 10, "mx.test")], "mx.test": [("A", "127.0.0.1")], "mx2.test": [("A", "127.0.0.1")]}
+            zone |= {"src.test": [("MX", 10, "mx.test")], "mx.test": [("A", self.sink.host)], "mx2.test": [("A", self.sink.host)]}
             port, host = (53, "127.0.0.53") if self.o.target != "postern" else (0, "127.0.0.1")
             self.dns = Dns(zone, host=host, port=port).start()
             relay = None
@@ -221,6 +222,9 @@ class Run:
             self.notes.append(f"strange files: {self.mail.alien_files()}")
         logs = self.mail.queue_files("bounce", "defer")
         left = [os.path.basename(p) for paths in logs.values() for p in paths]
+        temporary = [p for paths in self.mail.queue_files().values() for p in paths if "." in os.path.basename(p)]
+        if temporary:
+            self.notes.append(f"temporary files left: {len(temporary)}, such as {temporary[0].removeprefix(self.mail.spool)}")
         if left:
             self.notes.append(f"logs without a message: {len(left)}")
         missing = self.ledger.missing()

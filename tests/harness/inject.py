@@ -7,6 +7,7 @@
     arm(mail, "cleanup", short_writes(mail, 0.3))          # a preloaded library: real, shorter writes
     disarm(mail)
 A fault takes effect when the daemon starts the next time. kills(mail, daemon) counts the processes that died so.
+The call is replaced by getpid, which every seccomp filter of ours allows (strace's default, call number -1, would end the daemon).
 strace's rules: `when` is N, N+ (from there on all) or N+M (each M-th after); a call must be in the trace set to be injected.
 """
 import glob
@@ -34,11 +35,11 @@ def kill_at(when, calls=CHANGING):
 
 
 def fail(calls, error, when="1+"):
-    return f"-e trace={calls} -e inject={calls}:error={error}:when={when}"
+    return f"-e trace={calls} -e inject={calls}:error={error}:syscall=getpid:when={when}"
 
 
 def lie(calls=SYNCS):
-    return f"-e trace={calls} -e inject={calls}:retval=0"
+    return f"-e trace={calls} -e inject={calls}:retval=0:syscall=getpid"
 
 
 def short_writes(instance, chance, seed=1):

@@ -405,7 +405,7 @@ class Instance:
 
     def complaints(self):
         """Log lines that tell of a bug: panics, fatal errors, sanitizer reports."""
-        return [line for line in self.log(r"(?i)\b(panic|fatal)\b:|AddressSanitizer|runtime error:") if line]
+        return [line for line in self.log(r"(?i)\b(panic|fatal)\b:|AddressSanitizer|runtime error:|killed by signal (4|6|7|8|11|31)\b") if line]
 
     def tail(self, lines=15):
         try:
@@ -430,6 +430,8 @@ class Instance:
         result = []
         for queue, paths in self.queue_files(*queues).items():
             for path in paths:
+                if "." in os.path.basename(path):
+                    continue  # a temporary name: no reader takes it
                 try:
                     if not os.stat(path).st_mode & 0o100:
                         continue  # not finished: nobody was told that it is there
