@@ -20,7 +20,7 @@
 #include "tools/postfix_command.h"
 
 enum {
-    STOP_SECONDS = 75, /* how long a stop may take before force is used */
+    STOP_SECONDS = 330, /* how long a stop may take before force is used: qmgr may have much to write */
     ABORT_SECONDS = 10,
     TELL_SECONDS = 5, /* how often the one who waits is told */
 };
