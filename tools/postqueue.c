@@ -29,13 +29,20 @@ struct output {
 };
 
 static void
+put(const struct buf *text)
+{
+    if (text->len > 0)
+        fwrite(text->ptr, 1, text->len, stdout);
+}
+
+static void
 show(struct output *output, const struct queue_list_message *message)
 {
     if (output->json)
         queue_list_print_json(message, &output->text);
     else
         queue_list_print(message, output->long_ids, &output->totals, &output->text);
-    fwrite(output->text.ptr, 1, output->text.len, stdout);
+    put(&output->text);
     buf_clear(&output->text);
 }
 
@@ -44,7 +51,7 @@ show_end(struct output *output)
 {
     if (!output->json)
         queue_list_print_end(&output->totals, &output->text);
-    fwrite(output->text.ptr, 1, output->text.len, stdout);
+    put(&output->text);
     buf_release(&output->text);
 }
 
