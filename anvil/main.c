@@ -69,7 +69,8 @@ report(void *arg)
 {
     (void)arg;
     anvil_report(daemon_state.counts, log_statistic, NULL);
-    loop_timer_set(&daemon_state.report_timer, loop_now() + daemon_state.settings.anvil_status_update_time, report, NULL);
+    loop_timer_set(&daemon_state.report_timer, loop_now() + daemon_state.settings.anvil_status_update_time, report,
+                   NULL);
 }
 
 static void

@@ -17,8 +17,8 @@
 #include "master/master.h"
 
 enum {
-    DESCRIPTORS = 65536, /* that each process may have, where we may choose */
-    EXIT_RUNNING = 1,    /* of -t */
+    DESCRIPTORS = 65536,       /* that each process may have, where we may choose */
+    EXIT_RUNNING = 1,          /* of -t */
     EARLIER_PAUSE = 50 * 1000, /* µs; how long, and how often, to wait for an earlier master's processes */
     EARLIER_TRIES = 30 * 20,
 };
@@ -321,6 +321,16 @@ raise_limits(void)
     (void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+static unsigned
+seconds(const char *text)
+{
+    unsigned long long value;
+
+    if (slice_to_u64(slice_from(text), UINT32_MAX, &value) < 0)
+        fatal("-e: not a number of seconds: %s", text);
+    return (unsigned)value;
+}
+
 static void
 parse(int argc, char **argv, struct options *o)
 {
@@ -331,14 +341,15 @@ parse(int argc, char **argv, struct options *o)
         case 'c': o->directory = optarg; break;
         case 'd': o->foreground = true; break;
         case 'D': break;
-        case 'e': o->exit_after = (unsigned)atoi(optarg); break;
+        case 'e': o->exit_after = seconds(optarg); break;
         case 'i': o->init = true; break;
         case 's': o->keep_stdout = true; break;
         case 't': o->test = true; break;
         case 'v': o->verbose++; break;
         case 'w': o->wait = true; break;
-        default: fatal("usage: master [-c config_dir] [-D (debug)] [-d (don't detach from terminal)] [-e exit_time] "
-                       "[-i (init mode)] [-s (keep stdout)] [-t (test)] [-v] [-w (wait for initialization)]");
+        default:
+            fatal("usage: master [-c config_dir] [-D (debug)] [-d (don't detach from terminal)] [-e exit_time] "
+                  "[-i (init mode)] [-s (keep stdout)] [-t (test)] [-v] [-w (wait for initialization)]");
         }
     }
 }

@@ -139,11 +139,14 @@ load_tls(struct client *client, const struct conf *conf, struct arena *arena, st
 {
     const struct smtp_settings *set = &client->set;
     struct tlslib_settings library;
+    unsigned long long level;
     bool mandatory;
 
     if (load_tls_level(client, err) < 0 || tlslib_settings_load(&library, conf, arena, err) < 0)
         return -1;
-    client->tls_loglevel = atoi(set->smtp_tls_loglevel);
+    if (slice_to_u64(slice_from(set->smtp_tls_loglevel), 4, &level) < 0)
+        return err_set(err, ERR_SYNTAX, "smtp_tls_loglevel: bad value: %s", set->smtp_tls_loglevel);
+    client->tls_loglevel = (int)level;
     if (client->tls_level == TLS_NONE)
         return 0;
     mandatory = client->tls_level >= TLS_ENCRYPT;

@@ -20,8 +20,8 @@ cmd_vrfy(struct session *s, struct slice args)
         return smtp_reply(s->cmd, 503, "5.5.1", "Error: send HELO/EHLO first");
     if (args.len == 0)
         return smtp_reply(s->cmd, 501, "5.5.4", "Syntax: VRFY address");
-    if (addr_parse_path(s->cmd, args, strict && args.ptr[0] == '<', false, &address, &rest, &s->err) < 0 || !address[0] ||
-        rest.len > 0 || text_has_8bit(slice_from(address)))
+    if (addr_parse_path(s->cmd, args, strict && args.ptr[0] == '<', false, &address, &rest, &s->err) < 0 ||
+        !address[0] || rest.len > 0 || text_has_8bit(slice_from(address)))
         return smtp_reply(s->cmd, 501, "5.1.3", "Bad recipient address syntax");
     if (limits_recipient(s, &refusal) < 0 || access_check_rcpt(s, address, &refusal) < 0)
         return refusal;

@@ -59,7 +59,8 @@ transaction_open(struct session *s, struct transaction *t, struct err *err)
 {
     if (t->queue_id[0])
         return 0;
-    if (submitter_new_id(s->server->submitter, s->server->set.enable_long_queue_ids, &t->number, t->queue_id, err) < 0) {
+    if (submitter_new_id(s->server->submitter, s->server->set.enable_long_queue_ids, &t->number, t->queue_id, err) <
+        0) {
         t->queue_id[0] = '\0';
         return -1;
     }

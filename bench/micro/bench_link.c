@@ -28,11 +28,24 @@ struct letter {
     int64_t number;
 };
 
-#define FIELD(n) {"attribute_" #n, MSG_TEXT, offsetof(struct letter, text[n]), 0, 1000}
+#define FIELD(n)                                                             \
+    {                                                                        \
+        "attribute_" #n, MSG_TEXT, offsetof(struct letter, text[n]), 0, 1000 \
+    }
 
 static const struct msg_field fields[] = {
-    FIELD(0), FIELD(1), FIELD(2), FIELD(3), FIELD(4),  FIELD(5),
-    FIELD(6), FIELD(7), FIELD(8), FIELD(9), FIELD(10), FIELD(11),
+    FIELD(0),
+    FIELD(1),
+    FIELD(2),
+    FIELD(3),
+    FIELD(4),
+    FIELD(5),
+    FIELD(6),
+    FIELD(7),
+    FIELD(8),
+    FIELD(9),
+    FIELD(10),
+    FIELD(11),
     {"number", MSG_INT, offsetof(struct letter, number), 0, INT64_MAX},
 };
 
@@ -94,8 +107,8 @@ caller(void *arg)
     for (int i = 0; i < FIELDS; i++)
         message.text[i] = "some.name@mail.example.com";
     while (loop_now() < bench.until) {
-        if (link_call(bench.link, arena, &letter, &message, slice_make(content, bench.payload), NULL, 0, &answer, &reply,
-                      NO_DEADLINE, &err) < 0)
+        if (link_call(bench.link, arena, &letter, &message, slice_make(content, bench.payload), NULL, 0, &answer,
+                      &reply, NO_DEADLINE, &err) < 0)
             fatal("%s", err.text);
         bench.calls++;
         arena_reset(arena);

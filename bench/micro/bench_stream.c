@@ -156,7 +156,7 @@ main(int argc, char **argv)
         {"100 commands, then their replies", true, true, 100},
     };
     char pem[] = "/tmp/bench_stream.XXXXXX";
-    struct bench bench = {.duration = SECONDS(argc > 1 ? atoi(argv[1]) : 2), .pem = pem};
+    struct bench bench = {.duration = SECONDS(argc > 1 ? strtol(argv[1], NULL, 10) : 2), .pem = pem};
     struct err err;
     bench.addr.len = sizeof(bench.addr.in6);
     log_init("bench");

@@ -13,8 +13,8 @@
 /* Parses a path as it stands in MAIL FROM or RCPT TO, with or without <>; a source route is dropped (RFC 5321 section
  * 4.1.1.3). strict: RFC 5321 only; else also what sloppy clients send (blanks inside <>, no brackets), as strict_rfc821_envelopes=no.
  * *raw is "" for <>. utf8: SMTPUTF8 was asked for. -1: ERR_SYNTAX. *rest gets what follows the path. */
-int addr_parse_path(struct arena *, struct slice text, bool strict, bool utf8, const char **raw, struct slice *rest, struct err *)
-    MUST_USE;
+int addr_parse_path(struct arena *, struct slice text, bool strict, bool utf8, const char **raw, struct slice *rest,
+                    struct err *) MUST_USE;
 
 /* The local part and domain of a raw address; the last '@' counts. domain is empty if there is none. */
 void addr_split(const char *raw, struct slice *local, struct slice *domain);

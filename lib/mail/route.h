@@ -21,12 +21,12 @@ int may_wait router_resolve(struct router *, struct arena *, const char *sender,
 bool router_cached(struct router *, struct arena *, const char *sender, const char *address, struct route_answer *);
 
 /* For qmgr: done(ctx, err) is called in the loop when the answers are there (not from within this call). */
-int router_resolve_async(struct router *, struct arena *, const char *sender, const char *const *addresses, unsigned count,
-                         struct route_answer *answers, void (*done)(void *ctx, const struct err *), void *ctx,
-                         struct err *) MUST_USE;
+int router_resolve_async(struct router *, struct arena *, const char *sender, const char *const *addresses,
+                         unsigned count, struct route_answer *answers, void (*done)(void *ctx, const struct err *),
+                         void *ctx, struct err *) MUST_USE;
 
 /* The canonical form of an address: raw form in and out; context "local" or "remote". */
-int may_wait router_rewrite(struct router *, struct arena *, const char *context, const char *address, const char **result,
-                            struct err *) MUST_USE;
+int may_wait router_rewrite(struct router *, struct arena *, const char *context, const char *address,
+                            const char **result, struct err *) MUST_USE;
 
 #endif

@@ -34,11 +34,11 @@
 #include "lib/run/msg.h"
 
 enum {
-    LINK_FRAME_LIMIT = 16 << 20,   /* largest frame */
+    LINK_FRAME_LIMIT = 16 << 20,    /* largest frame */
     LINK_PAYLOAD_INLINE = 64 << 10, /* content above this travels through a socket of its own */
     LINK_OUT_LIMIT = 1 << 20,
-    LINK_WINDOW = 2048,            /* calls outstanding by link_call() */
-    LINK_MAX_FDS = 4,              /* descriptors with one frame */
+    LINK_WINDOW = 2048, /* calls outstanding by link_call() */
+    LINK_MAX_FDS = 4,   /* descriptors with one frame */
 };
 
 struct link;
@@ -101,8 +101,8 @@ struct arena *link_request_arena(struct link_request *);
 struct link *link_request_link(struct link_request *);
 bool link_request_is_oneway(const struct link_request *);
 /* Answers and ends the request: its memory goes, but in the request's own handler only when that returns. Never waits; if the link has gone, only the memory is given back. Descriptors are duplicated before it returns. */
-void link_reply(struct link_request *, const struct msg_type *, const void *message, struct slice payload, const int *fds,
-                unsigned fd_count);
+void link_reply(struct link_request *, const struct msg_type *, const void *message, struct slice payload,
+                const int *fds, unsigned fd_count);
 
 /* Client: a link to the service at path (kept as a copy), connected at the first use and again after it broke.
  * handlers may be NULL. closed(ctx, link) is called each time that the connection ends, after its calls have failed; it
@@ -118,9 +118,9 @@ void *link_ctx(const struct link *);
 /* Sends a request and waits for its answer, of type `want` (another type: ERR_SYNTAX and the link ends).
  * -1: ERR_CLOSED, ERR_TIMEOUT, ERR_CANCELLED: whether the other side did it is not known. Cancelled calls are
  * forgotten when their answer comes. payload and message are copied. */
-int may_wait link_call(struct link *, struct arena *, const struct msg_type *, const void *message, struct slice payload,
-                       const int *fds, unsigned fd_count, const struct msg_type *want, struct link_message *reply,
-                       usec_t deadline, struct err *) MUST_USE;
+int may_wait link_call(struct link *, struct arena *, const struct msg_type *, const void *message,
+                       struct slice payload, const int *fds, unsigned fd_count, const struct msg_type *want,
+                       struct link_message *reply, usec_t deadline, struct err *) MUST_USE;
 
 /* Sends without waiting for an answer; on a link that is not connected (and does not connect at once, without waiting) it fails.
  * Never waits: what is over LINK_OUT_LIMIT is taken all the same, link_is_full() tells. */

@@ -52,7 +52,8 @@ void msg_encode(const struct msg_type *, const void *message, struct buf *out);
 
 /* Decodes from the front of bytes; *rest gets what follows (the payload). The result lives in the arena, but its texts
  * point into bytes, which must stay as long (they are NUL-ended there). NULL on error. */
-void *msg_decode(struct arena *, const struct msg_type *, struct slice bytes, struct slice *rest, struct err *) MUST_USE;
+void *msg_decode(struct arena *, const struct msg_type *, struct slice bytes, struct slice *rest,
+                 struct err *) MUST_USE;
 
 /* One line of text with all fields, for panics and verbose logs. */
 void msg_dump(const struct msg_type *, const void *message, struct buf *out);

@@ -191,7 +191,7 @@ append_and_scan(void *arg)
 {
     struct journal *j = open_journal(4);
     struct journal_place places[3];
-    struct found found;
+    static struct found found;
     struct err err;
 
     (void)arg;
@@ -324,7 +324,7 @@ segments_are_recycled(void *arg)
     struct journal *j = open_journal(3);
     char *big = calloc(1, 100000);
     struct journal_place place, first = {0};
-    struct found found;
+    static struct found found;
     struct err err;
 
     (void)arg;
@@ -421,7 +421,7 @@ large_image(void *arg)
     struct buf envelope = {0};
     struct arena *arena = arena_new();
     struct source *source;
-    struct found found;
+    static struct found found;
     struct slice bytes;
     struct err err;
     size_t total = 0;
@@ -476,7 +476,7 @@ too_large_for_a_segment(void *arg)
     struct journal *j = open_journal(2);
     char *big = calloc(1, 3 * SEGMENT_SIZE);
     struct journal_place place;
-    struct found found;
+    static struct found found;
 
     (void)arg;
     must_append(j, "BIG", slice_make(big, 3 * SEGMENT_SIZE), &place);
@@ -501,7 +501,7 @@ torn_images(void *arg)
 {
     struct journal *j = open_journal(2);
     struct journal_place places[4];
-    struct found found;
+    static struct found found;
     char *path;
 
     (void)arg;
@@ -543,7 +543,7 @@ forged_image(void *arg)
 {
     struct journal *j = open_journal(2), *other;
     struct journal_place place;
-    struct found found;
+    static struct found found;
     char *copy = malloc(65536);
     ssize_t n;
     int fd;
@@ -615,7 +615,7 @@ failed_sync(void *arg)
 {
     struct many many = {.journal = open_journal(4)};
     struct journal_place before, after;
-    struct found found;
+    static struct found found;
     struct err err;
     char name[160];
 
@@ -665,7 +665,7 @@ failed_write(void *arg)
 {
     struct many many = {.journal = open_journal(4)};
     struct journal_place place;
-    struct found found;
+    static struct found found;
     struct err err;
 
     (void)arg;

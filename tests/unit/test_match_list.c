@@ -71,7 +71,8 @@ test_domains(void **state)
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct err err;
         bool found;
-        assert_int_equal(match_list_domain(make(rows[i].list, rows[i].flags), slice_from(rows[i].domain), &found, &err), 0);
+        assert_int_equal(match_list_domain(make(rows[i].list, rows[i].flags), slice_from(rows[i].domain), &found, &err),
+                         0);
         if (found != rows[i].found)
             print_error("row %zu\n", i);
         assert_int_equal(found, rows[i].found);
@@ -119,8 +120,16 @@ test_hosts(void **state)
 static void
 test_malformed_lists_are_refused(void **state)
 {
-    static const char *const rows[] = {"192.0.2.1/24",  "192.0.2.0/33", "[2001:db8::1]/32", "[nonsense]", "192.0.2/24",
-                                       "192.0.2.0/x",   "!",            "/no/such/file",    "192.0.2.0/", "[::1",
+    static const char *const rows[] = {"192.0.2.1/24",
+                                       "192.0.2.0/33",
+                                       "[2001:db8::1]/32",
+                                       "[nonsense]",
+                                       "192.0.2/24",
+                                       "192.0.2.0/x",
+                                       "!",
+                                       "/no/such/file",
+                                       "192.0.2.0/",
+                                       "[::1",
                                        "192.0.2.0/-1"};
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {

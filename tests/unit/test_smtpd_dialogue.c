@@ -149,9 +149,8 @@ static const struct {
     const char *bytes;
     size_t len;
 } smuggling[] = {
-    {"\n.\n", 3},        {"\n.\r", 3},         {"\r.\n", 3},          {"\r.\r", 3},         {"\n.\r\n", 4},
-    {"\r.\r\n", 4},      {"\r\n.\n", 4},       {"\r\n.\r", 4},        {"\r\n\0.\r\n", 6},   {"\r\n.\0\r\n", 6},
-    {"\r\n.\r\r\n", 6},  {"\r\r\n.\r\r\n", 7},
+    {"\n.\n", 3},   {"\n.\r", 3},   {"\r.\n", 3},       {"\r.\r", 3},       {"\n.\r\n", 4},     {"\r.\r\n", 4},
+    {"\r\n.\n", 4}, {"\r\n.\r", 4}, {"\r\n\0.\r\n", 6}, {"\r\n.\0\r\n", 6}, {"\r\n.\r\r\n", 6}, {"\r\r\n.\r\r\n", 7},
 };
 
 static const char evil[] = "MAIL FROM:<evil@c.test>\r\nRCPT TO:<r@ours.test>\r\nDATA\r\nevil: yes\r\n\r\n";
@@ -355,7 +354,8 @@ relay(void *arg)
         {"127.0.0.1", "<a%far.test@ours.test>", 250},
         {"127.0.0.1", "<a@fail.test>", 250},
     };
-    struct server *server = fake_server_new(arena, "smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination\n");
+    struct server *server =
+        fake_server_new(arena, "smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination\n");
     struct fake_client client;
     char line[256];
 
@@ -400,8 +400,8 @@ restrictions(void *arg)
          "r@ours.test", "250 2.1.5 Ok"},
         {"smtpd_helo_restrictions = reject_invalid_helo_hostname\n", "192.0.2.9", "a..b", "s@c.test", "r@ours.test",
          "501 5.5.2 <a..b>: Helo command rejected: Invalid name"},
-        {"smtpd_helo_restrictions = reject_unknown_helo_hostname\n", "192.0.2.9", "none.test", "s@c.test", "r@ours.test",
-         "450 4.7.1 <none.test>: Helo command rejected: Host not found"},
+        {"smtpd_helo_restrictions = reject_unknown_helo_hostname\n", "192.0.2.9", "none.test", "s@c.test",
+         "r@ours.test", "450 4.7.1 <none.test>: Helo command rejected: Host not found"},
         {"smtpd_sender_restrictions = reject_non_fqdn_sender\n", "192.0.2.9", "c.test", "s@c", "r@ours.test",
          "504 5.5.2 <s@c>: Sender address rejected: need fully-qualified address"},
         {"smtpd_sender_restrictions = reject_non_fqdn_sender\n", "192.0.2.9", "c.test", "", "r@ours.test",
@@ -733,7 +733,8 @@ received(void *arg)
     expect(&client, "DATA\r\n", 354);
     expect(&client, ".\r\n", 250);
     const char *text = buf_text(&got.content);
-    static const char start[] = "Received: from c.test (known.test [192.0.2.1])\r\n\tby mail.test (Postern) with ESMTP id ";
+    static const char start[] =
+        "Received: from c.test (known.test [192.0.2.1])\r\n\tby mail.test (Postern) with ESMTP id ";
     assert_memory_equal(text, start, sizeof start - 1);
     assert_non_null(strstr(text, "\r\n\tfor <\"a b\"@ours.test>; "));
     assert_string_equal(body(), "");
@@ -747,7 +748,8 @@ received(void *arg)
     expect(&client, "DATA\r\n", 354);
     expect(&client, "x\r\n.\r\n", 250);
     text = buf_text(&got.content);
-    static const char other[] = "Received: from c.?[31m?? (unknown [IPv6:2001:db8::9])\r\n\tby mail.test (Postern) with SMTP id ";
+    static const char other[] =
+        "Received: from c.?[31m?? (unknown [IPv6:2001:db8::9])\r\n\tby mail.test (Postern) with SMTP id ";
     assert_memory_equal(text, other, sizeof other - 1);
     assert_non_null(strstr(text, ";\r\n\t"));
     fake_disconnect(&client);
@@ -811,17 +813,34 @@ teardown(void **state)
     return 0;
 }
 
-#define IN_TASK(fn) {#fn, run, NULL, NULL, (void *)(uintptr_t)(fn)}
+#define IN_TASK(fn)                                   \
+    {                                                 \
+#fn, run, NULL, NULL, (void *)(uintptr_t)(fn) \
+    }
 
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        IN_TASK(pipelining),        IN_TASK(bad_pipelining),       IN_TASK(smuggling_in_data), IN_TASK(smuggling_in_bdat),
-        IN_TASK(bare_lf_settings),  IN_TASK(bdat),                 IN_TASK(many_chunks),       IN_TASK(relay),
-        IN_TASK(restrictions),      IN_TASK(restrictions_at_once), IN_TASK(long_lines),
-        IN_TASK(helo_names),        IN_TASK(recipient_limit),      IN_TASK(junk_limit),        IN_TASK(size_limit),
-        IN_TASK(odd_commands),      IN_TASK(ehlo),                 IN_TASK(received),          IN_TASK(cleanup_refuses),
+        IN_TASK(pipelining),
+        IN_TASK(bad_pipelining),
+        IN_TASK(smuggling_in_data),
+        IN_TASK(smuggling_in_bdat),
+        IN_TASK(bare_lf_settings),
+        IN_TASK(bdat),
+        IN_TASK(many_chunks),
+        IN_TASK(relay),
+        IN_TASK(restrictions),
+        IN_TASK(restrictions_at_once),
+        IN_TASK(long_lines),
+        IN_TASK(helo_names),
+        IN_TASK(recipient_limit),
+        IN_TASK(junk_limit),
+        IN_TASK(size_limit),
+        IN_TASK(odd_commands),
+        IN_TASK(ehlo),
+        IN_TASK(received),
+        IN_TASK(cleanup_refuses),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

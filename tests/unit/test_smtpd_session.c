@@ -20,16 +20,39 @@ static struct arena *arena;
 
 /* ---- the reference: what RFC 5321 and RFC 3030 say, in as few words as can be ---- */
 
-enum verb { HELO, EHLO, MAIL, RCPT, DATA, RSET, NOOP, VRFY, QUIT, RCPT_DENIED, BDAT, BDAT_LAST, BOGUS, STARTTLS, VERBS };
+enum verb {
+    HELO,
+    EHLO,
+    MAIL,
+    RCPT,
+    DATA,
+    RSET,
+    NOOP,
+    VRFY,
+    QUIT,
+    RCPT_DENIED,
+    BDAT,
+    BDAT_LAST,
+    BOGUS,
+    STARTTLS,
+    VERBS
+};
 
 static const char *const said[VERBS] = {
-    [HELO] = "HELO c.test\r\n",        [EHLO] = "EHLO c.test\r\n",
-    [MAIL] = "MAIL FROM:<s@c.test>\r\n", [RCPT] = "RCPT TO:<r@ours.test>\r\n",
-    [DATA] = "DATA\r\n",               [RSET] = "RSET\r\n",
-    [NOOP] = "NOOP\r\n",               [VRFY] = "VRFY r@ours.test\r\n",
-    [QUIT] = "QUIT\r\n",               [RCPT_DENIED] = "RCPT TO:<r@far.test>\r\n",
-    [BDAT] = "BDAT 4\r\nab\r\n",       [BDAT_LAST] = "BDAT 3 LAST\r\nx\r\n",
-    [BOGUS] = "BOGUS\r\n",             [STARTTLS] = "STARTTLS\r\n",
+    [HELO] = "HELO c.test\r\n",
+    [EHLO] = "EHLO c.test\r\n",
+    [MAIL] = "MAIL FROM:<s@c.test>\r\n",
+    [RCPT] = "RCPT TO:<r@ours.test>\r\n",
+    [DATA] = "DATA\r\n",
+    [RSET] = "RSET\r\n",
+    [NOOP] = "NOOP\r\n",
+    [VRFY] = "VRFY r@ours.test\r\n",
+    [QUIT] = "QUIT\r\n",
+    [RCPT_DENIED] = "RCPT TO:<r@far.test>\r\n",
+    [BDAT] = "BDAT 4\r\nab\r\n",
+    [BDAT_LAST] = "BDAT 3 LAST\r\nx\r\n",
+    [BOGUS] = "BOGUS\r\n",
+    [STARTTLS] = "STARTTLS\r\n",
 };
 
 struct automaton {
