@@ -14,13 +14,13 @@
 #include "master/master.h"
 
 enum {
-    SIGNAL_FAILURES = 3,    /* killed that often before they were ready: throttled */
+    SIGNAL_FAILURES = 3, /* killed that often before they were ready: throttled */
     FIRST_HIGH_FD = 512,
 };
 
-#define RESTART_PAUSE (100 * 1000) /* times the failures in a row, up to RESTART_PAUSE_LIMIT */
+#define RESTART_PAUSE       (100 * 1000) /* times the failures in a row, up to RESTART_PAUSE_LIMIT */
 #define RESTART_PAUSE_LIMIT (900 * 1000)
-#define GOOD_LIFE SECONDS(10) /* who lived that long did not crash "again" */
+#define GOOD_LIFE           SECONDS(10) /* who lived that long did not crash "again" */
 
 /* --- in the new process --- */
 
@@ -44,8 +44,7 @@ build_arguments(struct arena *arena, const struct service *s)
     args[n++] = arena_printf(arena, "%zu", s->listener_count);
     if (conf->maxproc_is_given && conf->maxproc > 0) {
         args[n++] = arena_strdup(arena, "-m");
-        args[n++] = arena_printf(arena, "%u",
-                                 (conf->maxproc + service_worker_limit(s) - 1) / service_worker_limit(s));
+        args[n++] = arena_printf(arena, "%u", (conf->maxproc + service_worker_limit(s) - 1) / service_worker_limit(s));
     }
     for (size_t i = 0; i < conf->arg_count; i++)
         args[n++] = conf->args[i];

@@ -13,7 +13,7 @@
 #include "master/master.h"
 
 enum {
-    BACKLOG = 4096, /* or what the kernel allows */
+    BACKLOG = 4096,     /* or what the kernel allows */
     SOCKET_MODE = 0666, /* who may reach it is said by the directory's mode */
     FIFO_MODE = 0622,
     LOG_BUFFER = 1 << 20,

@@ -40,7 +40,7 @@ struct service {
     char *name;
     enum service_type type;
     bool is_private;
-    char *path; /* of its socket below the queue directory; NULL for inet */
+    char *path;                        /* of its socket below the queue directory; NULL for inet */
     const struct master_service *conf; /* NULL: no longer in master.cf; goes with its last process */
     enum stop_phase phase;
     struct listener *listeners;

@@ -54,8 +54,7 @@ service_new(const struct master_service *conf)
     s->type = real_type(conf);
     s->is_private = conf->is_private;
     if (s->type != SERVICE_INET)
-        s->path = must_strdup(
-            arena_printf(master.arena, "%s/%s", conf->is_private ? "private" : "public", conf->name));
+        s->path = must_strdup(arena_printf(master.arena, "%s/%s", conf->is_private ? "private" : "public", conf->name));
     list_init(&s->children);
     task_group_init(&s->watchers);
     list_append(&master.services, &s->link);
@@ -192,7 +191,8 @@ match_services(void)
         if (master_service_is_listed(conf, master.settings.master_service_disable))
             continue;
         if (s && s->conf) {
-            log_warning("%s, line %u: service %s is there twice: ignored", master.master_cf.path, conf->line, conf->name);
+            log_warning("%s, line %u: service %s is there twice: ignored", master.master_cf.path, conf->line,
+                        conf->name);
             continue;
         }
         if (!s)

@@ -11,14 +11,14 @@
 #include "master/master.h"
 
 #define QMGR_TIME SECONDS(300)
-#define MARGIN SECONDS(2) /* beyond the time that the processes give themselves */
+#define MARGIN    SECONDS(2) /* beyond the time that the processes give themselves */
 
 enum stop_phase
 stop_phase_of(const struct master_service *conf)
 {
-    static const char *const others[] = {"smtp",  "lmtp",     "error",  "discard",  "local",      "virtual",
-                                         "pipe",  "bounce",   "anvil",  "trivial-rewrite", "resolver", "showq",
-                                         "flush", "verify",   "tlsmgr", "proxymap", "scache",     "auth"};
+    static const char *const others[] = {"smtp",  "lmtp",   "error",  "discard",         "local",    "virtual",
+                                         "pipe",  "bounce", "anvil",  "trivial-rewrite", "resolver", "showq",
+                                         "flush", "verify", "tlsmgr", "proxymap",        "scache",   "auth"};
 
     if (strcmp(conf->command, "cleanup") == 0)
         return STOP_CLEANUP;

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -26,7 +27,7 @@ static const usec_t REST = 5000; /* between reads in a burst; the kernel holds t
 
 static struct {
     int fd;
-    char *bytes; /* DATAGRAMS times DATAGRAM_SIZE */
+    char *bytes;        /* DATAGRAMS times DATAGRAM_SIZE */
     unsigned long lost; /* datagrams that could not be written */
 } out = {.fd = -1};
 
@@ -59,12 +60,14 @@ static int
 open_file(const struct postlogd_settings *s, struct err *err)
 {
     unsigned mode = (unsigned)strtoul(s->maillog_file_permissions, NULL, 8);
+    mode_t mask = umask(0); /* the administrator has said what mode it gets */
     int fd;
 
     if (strcmp(s->maillog_file, "/dev/stdout") == 0)
         fd = fcntl(1, F_DUPFD_CLOEXEC, 3);
     else
         fd = open(s->maillog_file, O_APPEND | O_CREAT | O_WRONLY | O_CLOEXEC | O_NOCTTY, mode);
+    umask(mask);
     if (fd < 0)
         return err_errno(err, "open maillog_file %s", s->maillog_file);
     return fd;

@@ -96,8 +96,8 @@ answer_wait(struct link_slot *slot, const struct link_head *head, const struct m
             const int *fds, struct err *err)
 {
     struct link_wait *wait = slot->wait;
-    int result = decode_answer(wait->arena, head, type, slot->want, arena_slice(wait->arena, bytes), fds, wait->reply,
-                               err);
+    int result =
+        decode_answer(wait->arena, head, type, slot->want, arena_slice(wait->arena, bytes), fds, wait->reply, err);
 
     if (result < 0)
         *wait->err = *err;

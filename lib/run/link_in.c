@@ -353,8 +353,7 @@ read_some(struct link *link, bool *got_fds, struct err *err)
         char room[CMSG_SPACE(sizeof(int) * LINK_MAX_FDS)];
     } control;
     struct iovec iov = {link_state.scratch, SCRATCH_SIZE};
-    struct msghdr msg = {
-        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
+    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
     ssize_t n;
 
     do

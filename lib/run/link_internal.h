@@ -22,7 +22,7 @@ struct event;
 enum {
     LINK_VERSION = 1,
     LINK_CODE_HELLO = 1,
-    LINK_CODE_RETIRE = 2, /* empty; from a server: see link_drain_servers() */
+    LINK_CODE_RETIRE = 2,  /* empty; from a server: see link_drain_servers() */
     LINK_HELLO_LIMIT = 64, /* so the first byte of a HELLO is no capital letter: see link_accept_public() */
     LINK_FLAG_REQUEST = 1, /* wants an answer */
     LINK_FLAG_ANSWER = 2,
@@ -66,14 +66,14 @@ struct link {
     void (*closed)(void *ctx, struct link *);
     void (*trigger)(void *ctx, const char *bytes, size_t len);
 
-    int fd; /* -1: not connected */
+    int fd;              /* -1: not connected */
     unsigned generation; /* counts connections, so that a reading loop notices the end of its own */
     struct event *readable, *writable;
     bool hello_seen;
-    bool retiring; /* the server wants no new calls: ends when none is outstanding */
-    bool freed; /* link_free() was called, or a server's connection ended: goes with the last holder */
+    bool retiring;   /* the server wants no new calls: ends when none is outstanding */
+    bool freed;      /* link_free() was called, or a server's connection ended: goes with the last holder */
     bool closed_due; /* closed() waits for the tasks in `requests` */
-    bool blocked; /* the kernel took no more; `writable` is armed */
+    bool blocked;    /* the kernel took no more; `writable` is armed */
     unsigned holders;
     struct loop_timer hello_timer;
 
@@ -118,7 +118,7 @@ struct link_state {
     uid_t trusted_uid;
     const struct msg_type **by_code;
     unsigned code_count;
-    char *scratch;        /* what a read fills, and a reading loop empties before it returns */
+    char *scratch;         /* what a read fills, and a reading loop empties before it returns */
     struct arena *passing; /* for what goes when a handler in the loop returns */
     struct task_group tasks;
     struct list all;

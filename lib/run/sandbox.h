@@ -25,14 +25,14 @@ enum sandbox_calls {
 };
 
 struct sandbox {
-    const char *user, *group; /* NULL: keep */
-    const char *chroot_dir;   /* NULL: none; else also chdir("/") */
-    unsigned calls;           /* SANDBOX_...; 0: no filter */
+    const char *user, *group;       /* NULL: keep */
+    const char *chroot_dir;         /* NULL: none; else also chdir("/") */
+    unsigned calls;                 /* SANDBOX_...; 0: no filter */
     const char *const *write_paths; /* Landlock: below these it may read and write; NULL-ended; NULL: nothing at all */
     const char *const *read_paths;  /* and below these read */
-    bool no_landlock;         /* keep the file system as it is (root helpers) */
-    bool may_write_files;     /* else RLIMIT_FSIZE 0 */
-    bool may_fork;            /* else RLIMIT_NPROC 0 (but not with SANDBOX_THREADS: threads count as processes) */
+    bool no_landlock;               /* keep the file system as it is (root helpers) */
+    bool may_write_files;           /* else RLIMIT_FSIZE 0 */
+    bool may_fork;                  /* else RLIMIT_NPROC 0 (but not with SANDBOX_THREADS: threads count as processes) */
 };
 
 /* In this order: groups, chroot, uid and gid, capabilities (all dropped, bounding set too), no_new_privs, dumpable off, resource limits (CORE 0,

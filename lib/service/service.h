@@ -61,12 +61,13 @@ int service_main(int argc, char **argv, const struct service *);
 /* What the service knows of itself, from prepare() on. */
 const char *service_name(void); /* the service's name in master.cf: "smtp", "2525", "submission" */
 const struct conf *service_conf(void);
-struct arena *service_arena(void);      /* lives as long as the process: for settings */
-struct task_group *service_tasks(void); /* for tasks that live as long as the service; cancelled and joined at the end */
-unsigned service_process_limit(void);   /* maxproc of master.cf: how many sessions or deliveries; a large number if the
+struct arena *service_arena(void); /* lives as long as the process: for settings */
+struct task_group *service_tasks(
+    void);                            /* for tasks that live as long as the service; cancelled and joined at the end */
+unsigned service_process_limit(void); /* maxproc of master.cf: how many sessions or deliveries; a large number if the
                                          * administrator gave none */
 bool service_is_ending(void);
-void service_retire(void); /* ends this process in good order; a new one takes its place when it is wanted */
+void service_retire(void);       /* ends this process in good order; a new one takes its place when it is wanted */
 unsigned service_sessions(void); /* tasks that are in serve() */
 
 /* Arguments of master.cf that are not options of all services ("flags=Rq", "user=vmail"); NULL at the end. */

@@ -10,9 +10,9 @@
 #include "lib/service/master_protocol.h"
 #include "lib/service/service_internal.h"
 
-#define LOAD_REPORT_TIME (200 * 1000)
+#define LOAD_REPORT_TIME  (200 * 1000)
 #define HOUSEKEEPING_TIME SECONDS(10)
-#define LOOK_AGAIN_TIME SECONDS(1)
+#define LOOK_AGAIN_TIME   SECONDS(1)
 
 enum {
     LOAD_WORTH_REPORTING = 50,

@@ -29,7 +29,7 @@ struct service_state {
     unsigned sessions, used;
     struct task_cond session_ended;
     struct task_group start_tasks;
-    struct task_group tasks;    /* the daemon's own */
+    struct task_group tasks;     /* the daemon's own */
     struct task_group acceptors; /* one for each socket, and master's voice */
     struct task_group session_tasks;
     struct task_group end_tasks;

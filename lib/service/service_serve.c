@@ -44,8 +44,7 @@ receive_passed(int fd)
     } control;
     char byte;
     struct iovec iov = {&byte, 1};
-    struct msghdr msg = {
-        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
+    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
     struct task_fd tfd;
     struct cmsghdr *c;
     struct err err;

@@ -28,7 +28,8 @@ say(struct stream *stream, long result)
 static void
 do_socket(struct stream *stream, const char *arg)
 {
-    say(stream, socket(strcmp(arg, "unix") == 0 ? AF_UNIX : AF_INET, strcmp(arg, "dgram") == 0 ? SOCK_DGRAM : SOCK_STREAM, 0));
+    say(stream,
+        socket(strcmp(arg, "unix") == 0 ? AF_UNIX : AF_INET, strcmp(arg, "dgram") == 0 ? SOCK_DGRAM : SOCK_STREAM, 0));
 }
 
 static void
@@ -141,9 +142,10 @@ static const struct {
     const char *name;
     void (*fn)(struct stream *, const char *arg);
 } commands[] = {
-    {"socket", do_socket}, {"thread", do_thread}, {"fork", do_fork},     {"exec", do_exec},
-    {"open", do_open},     {"write", do_write},   {"kill", do_kill},     {"ptrace", do_ptrace},
-    {"pid", do_pid},       {"name", do_name},     {"crash", do_crash},   {"exit", do_exit},
+    {"socket", do_socket}, {"thread", do_thread}, {"fork", do_fork},
+    {"exec", do_exec},     {"open", do_open},     {"write", do_write},
+    {"kill", do_kill},     {"ptrace", do_ptrace}, {"pid", do_pid},
+    {"name", do_name},     {"crash", do_crash},   {"exit", do_exit},
     {"log", do_log},       {"load", do_load},     {"executable", do_executable},
 };
 

@@ -135,9 +135,12 @@ main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(test_##name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(counts_connections_and_rates_of_each_client), T(disconnect_without_connect_counts_nothing),
-        T(rates_begin_anew_with_each_time_unit),        T(death_of_a_reporter_ends_its_connections),
-        T(idle_clients_are_forgotten),                  T(statistics_tell_the_peaks_once),
+        T(counts_connections_and_rates_of_each_client),
+        T(disconnect_without_connect_counts_nothing),
+        T(rates_begin_anew_with_each_time_unit),
+        T(death_of_a_reporter_ends_its_connections),
+        T(idle_clients_are_forgotten),
+        T(statistics_tell_the_peaks_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -28,12 +28,12 @@ static const struct msg_field text_fields[] = {
     {"number", MSG_INT, offsetof(struct text, number), 0, INT64_MAX},
 };
 
-#define TEXT_TYPE(object, label, number, who)                                                                          \
-    static const struct msg_type object = {.name = label,                                                              \
-                                           .code = number,                                                             \
-                                           .senders = who,                                                             \
-                                           .size = sizeof(struct text),                                                \
-                                           .fields = text_fields,                                                      \
+#define TEXT_TYPE(object, label, number, who)                           \
+    static const struct msg_type object = {.name = label,               \
+                                           .code = number,              \
+                                           .senders = who,              \
+                                           .size = sizeof(struct text), \
+                                           .fields = text_fields,       \
                                            .field_count = ARRAY_LEN(text_fields)}
 
 TEXT_TYPE(ask, "ask", 16, 1);
@@ -226,8 +226,7 @@ new_client(void)
 
 /* One call; checks the answer if it works. */
 static int
-call(struct link *link, const struct msg_type *type, int64_t number, struct slice payload, usec_t time,
-     struct err *err)
+call(struct link *link, const struct msg_type *type, int64_t number, struct slice payload, usec_t time, struct err *err)
 {
     struct arena *arena = arena_new();
     struct text asked = {"question", number};
@@ -245,13 +244,13 @@ call(struct link *link, const struct msg_type *type, int64_t number, struct slic
     return result;
 }
 
-#define IN_TASK(name)                                                                                                  \
-    static void task_##name(void *arg);                                                                                \
-    static void test_##name(void **state)                                                                              \
-    {                                                                                                                  \
-        (void)state;                                                                                                   \
-        task_run_main(task_##name, NULL);                                                                              \
-    }                                                                                                                  \
+#define IN_TASK(name)                     \
+    static void task_##name(void *arg);   \
+    static void test_##name(void **state) \
+    {                                     \
+        (void)state;                      \
+        task_run_main(task_##name, NULL); \
+    }                                     \
     static void task_##name(void *arg)
 
 /* --- tests --- */
@@ -493,8 +492,7 @@ IN_TASK(client_that_leaves_cancels_what_it_asked)
 
     (void)arg;
     memset(&async, 0, sizeof(async));
-    assert_int_equal(
-        link_call_async(link, &slow, &asked, slice_from(""), NULL, 0, &answer, on_answer, NULL, &err), 0);
+    assert_int_equal(link_call_async(link, &slow, &asked, slice_from(""), NULL, 0, &answer, on_answer, NULL, &err), 0);
     assert_int_equal(task_sleep(20000, &err), 0);
     assert_int_equal(task_count(), 3); /* main, acceptor, the handler */
     link_free(&link);

@@ -80,8 +80,8 @@ test_encodes_in_table_order_and_leaves_out_what_is_empty(void **state)
 
     (void)state;
     msg_encode(&letter_type, &letter, &out);
-    assert_true(slice_equal(buf_slice(&out),
-                            BYTES("sender\0me\0must\0002\0address\0a@b\0address\0\0status\0-3\0text\0x\0\0")));
+    assert_true(
+        slice_equal(buf_slice(&out), BYTES("sender\0me\0must\0002\0address\0a@b\0address\0\0status\0-3\0text\0x\0\0")));
     buf_release(&out);
 }
 
