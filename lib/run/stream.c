@@ -584,6 +584,8 @@ stream_is_idle_alive(struct stream *s)
     size_t n;
     if (s->error || s->cancelled || s->ended || s->in_len > 0)
         return false;
+    if (s->tfd.read_event && !s->may_have_input && !s->tfd.readable && !s->tfd.closing)
+        return true; /* since a read emptied it the loop has seen nothing: no need to ask */
     int seen = look_into_socket(s);
     if (seen <= 0 || !s->layer)
         return seen < 0;

@@ -90,7 +90,8 @@ void stream_tls_info(const struct stream *, struct tls_info *);
 void stream_cancel(struct stream *);
 
 /* Is the peer still there, as far as can be told without waiting? For idle connections about to be used again:
- * false if it closed, or sent something unasked. */
+ * false if it closed, or sent something unasked. On a stream that has waited for input it costs no system call: what the
+ * loop has not seen by now comes to light at the next read. */
 bool stream_is_idle_alive(struct stream *);
 
 #endif
