@@ -86,12 +86,25 @@ class Disk:
     def mount_again(self):
         """umount, mount; with a file system check between them if it does not mount."""
         self.unmount()
-        try:
-            self.mount(self.where)
-        except OSError:
-            self.checks += 1
-            run("xfs_repair" if self.kind == "xfs" else "e2fsck", *(["-L"] if self.kind == "xfs" else ["-fy"]), self.device, check=False)
-            self.mount(self.where)
+        for attempt in range(3):
+            try:
+                self.mount(self.where)
+                return
+            except OSError:
+                if os.path.ismount(self.where):
+                    self.unmount()
+                self._repair(attempt)
+        self.mount(self.where)
+
+    def _repair(self, attempt):
+        if attempt == 0:
+            # Another mount name space (somebody's unshare) still holds the file system that was shut down: mount gave us that one.
+            # The bytes are in the image; a new device makes a new file system of them.
+            run("losetup", "-d", self.device, check=False)
+            self.device = run("losetup", "-f", "--show", self.image).stdout.strip()
+            return
+        self.checks += 1
+        run("xfs_repair" if self.kind == "xfs" else "e2fsck", *(["-L"] if self.kind == "xfs" else ["-fy"]), self.device, check=False)
 
     def free(self):
         s = os.statvfs(self.where)
