@@ -72,6 +72,17 @@ has_file(struct arena *arena, const char *id)
     return false;
 }
 
+/* A crash may have come between writing why a message is deferred and writing its file. */
+static void
+remove_log(const char *id)
+{
+    bool found;
+    struct err err;
+
+    if (queue_dir_remove(queue, "defer", id, &found, &err) < 0)
+        return; /* it says what was true then */
+}
+
 static int
 on_found(void *ctx, const struct journal_place *place, struct slice bytes)
 {
@@ -89,6 +100,8 @@ on_found(void *ctx, const struct journal_place *place, struct slice bytes)
         return 0;
     }
     found->has_file = has_file(arena, envelope->queue_id);
+    if (!found->has_file)
+        remove_log(envelope->queue_id);
     *candidate->end = found;
     candidate->end = &found->next;
     return 0;

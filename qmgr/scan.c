@@ -327,6 +327,22 @@ struct reset_job {
     struct err err;
 };
 
+/* Files that an earlier life of ours was writing. Nobody else writes in these queues. */
+static void
+remove_unfinished(struct arena *arena, const char *queue)
+{
+    struct queue_walk *walk = queue_walk_new(dir, queue);
+    const char *name;
+    struct err err;
+    int result;
+
+    queue_walk_show_all(walk);
+    while ((result = queue_walk_next(walk, &name, NULL, &err)) != 0)
+        if (result > 0 && strchr(name, '.'))
+            unlinkat(dir->fd, queue_walk_path(walk, arena, name), 0);
+    queue_walk_free(&walk);
+}
+
 static void
 reset(void *arg)
 {
@@ -344,6 +360,8 @@ reset(void *arg)
             utimensat(dir->fd, queue_dir_path(dir, arena, "incoming", id), NULL, AT_SYMLINK_NOFOLLOW);
     }
     queue_walk_free(&walk);
+    remove_unfinished(arena, "active");
+    remove_unfinished(arena, "deferred");
     arena_free(&arena);
 }
 
