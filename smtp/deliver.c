@@ -20,7 +20,8 @@ struct attempt {
     struct failure last;     /* what is to be told where nothing better is known */
     bool has_failed;         /* last is filled */
     struct net_addr refused; /* the host of a kept connection that did not do; len 0: none */
-    const char *destination; /* the next hop that is being tried */
+    const char *destination; /* the next hop that is being tried, as it was given */
+    const char *domain;      /* the same without brackets and port */
 };
 
 /* ---- bookkeeping ---- */
@@ -118,12 +119,13 @@ static struct session *may_wait
 open_session(struct attempt *a, const struct host *host, struct failure *failure)
 {
     struct arena *arena = a->delivery->arena;
-    struct session *s = cache_take_host(a->client->cache, host);
+    /* Where the certificate had to name the next hop, a connection is for that next hop alone. */
+    struct session *s = a->client->tls_level < TLS_SECURE ? cache_take_host(a->client->cache, host) : NULL;
 
     if (!s) {
-        s = session_open(a->client, arena, host, a->destination, false, failure);
+        s = session_open(a->client, arena, host, a->domain, false, failure);
         if (!s && failure->without_tls) /* opportunistic: better in clear than not at all */
-            s = session_open(a->client, arena, host, a->destination, true, failure);
+            s = session_open(a->client, arena, host, a->domain, true, failure);
         if (s)
             s->uses = 1;
     }
@@ -191,6 +193,7 @@ try_destination(struct attempt *a, struct slice text, bool more_follow)
         on_failure(a, NULL, &failure, !more_follow);
         return;
     }
+    a->domain = to.name;
     if (hosts_find(a->client, arena, &to, &list, &failure) < 0) {
         failure.is_permanent = failure.is_permanent && !more_follow;
         failure.is_of_host = true;
