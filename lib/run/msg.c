@@ -65,7 +65,7 @@ encode_field(const struct msg_field *f, const void *fields, bool always, struct 
     if (f->kind == MSG_TEXT) {
         text = text_of(f, fields);
         if (always || *text)
-            append_pair(out, f->name, text, strlen(text));
+            append_pair(out, f->name, text, strnlen(text, (size_t)f->max));
     } else {
         int64_t value = int_of(f, fields);
 

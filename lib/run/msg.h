@@ -48,6 +48,7 @@ struct msg_type {
     size_t item_max;
 };
 
+/* A text longer than its row allows is cut there, so that what a peer made too long costs a text's end, not the link. */
 void msg_encode(const struct msg_type *, const void *message, struct buf *out);
 
 /* Decodes from the front of bytes; *rest gets what follows (the payload). The result lives in the arena, but its texts
