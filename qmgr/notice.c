@@ -104,6 +104,7 @@ on_bounced(void *ctx, struct link_message *reply, const struct err *err)
         sender_was_not_told(notice, "the notice could not be queued");
     active_want_turn();
     active_progress(message);
+    segment_sync_now();
 }
 
 /* ---- the request ---- */

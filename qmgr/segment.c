@@ -9,12 +9,26 @@
 
 #include "lib/base/check.h"
 #include "lib/base/log.h"
+#include "lib/run/loop.h"
+#include "lib/run/task.h"
 
 enum { RECIPIENTS_MOST = 1048575 }; /* that a done-list can name */
 
 static struct list all = {&all, &all};
 static unsigned count;
 static void (*forget_hook)(const struct segment *);
+
+/* Done-lists go to the disk SYNC_TIME after the first record that is not there yet, all with one job in the pool: a
+ * power cut repeats the deliveries of that time, not those since the system last wrote its pages by itself. */
+enum { SYNC_MOST = 64 };
+static const usec_t SYNC_TIME = 200000;
+static struct {
+    struct loop_timer timer;
+    bool running;
+    int fds[SYNC_MOST]; /* duplicates: a segment may be forgotten meanwhile */
+    unsigned count;
+    bool failed;
+} sync_job;
 
 /* Announcements to be answered when the done-lists have been written. */
 static struct link_request **answers;
@@ -240,9 +254,78 @@ segment_abandon(struct message *message)
     detach(message);
 }
 
+static void
+run_sync(void *arg)
+{
+    (void)arg;
+    for (unsigned i = 0; i < sync_job.count; i++)
+        if (fdatasync(sync_job.fds[i]) < 0)
+            sync_job.failed = true;
+}
+
+static void want_sync(usec_t delay);
+
+/* A record that did not reach the disk is one delivery more after a power cut; there is nothing to undo. */
+static void
+sync_done(void *arg)
+{
+    (void)arg;
+    for (unsigned i = 0; i < sync_job.count; i++)
+        close(sync_job.fds[i]);
+    sync_job.running = false;
+    if (sync_job.failed)
+        log_warning("a done-list of the journal could not be synced: a power cut may repeat deliveries");
+    want_sync(SYNC_TIME);
+}
+
+static void
+start_sync(void *arg)
+{
+    (void)arg;
+    sync_job.count = 0;
+    sync_job.failed = false;
+    LIST_EACH(link, &all)
+    {
+        struct segment *segment = LIST_ENTRY(link, struct segment, link);
+        if (!segment->unsynced || sync_job.count == SYNC_MOST)
+            continue;
+        segment->unsynced = false;
+        int fd = fcntl(segment->done_fd, F_DUPFD_CLOEXEC, 3);
+        if (fd >= 0)
+            sync_job.fds[sync_job.count++] = fd;
+    }
+    if (sync_job.count == 0)
+        return;
+    sync_job.running = true;
+    pool_submit(run_sync, sync_done, NULL);
+}
+
+/* If anything is not on the disk yet. */
+static void
+want_sync(usec_t delay)
+{
+    bool any = false;
+
+    LIST_EACH(link, &all)
+    any = any || LIST_ENTRY(link, struct segment, link)->unsynced;
+    if (!any || sync_job.running)
+        return;
+    if (sync_job.timer.due == 0 || sync_job.timer.due > loop_now() + delay)
+        loop_timer_set(&sync_job.timer, loop_now() + delay, start_sync, NULL);
+}
+
+void
+segment_sync_now(void)
+{
+    segment_flush();
+    want_sync(0);
+}
+
 void
 segment_flush(void)
 {
+    bool wrote = false;
+
     static const struct msg_released released;
     struct err err;
 
@@ -256,7 +339,11 @@ segment_flush(void)
             journal_done_append(segment->done_fd, &segment->info, segment->pending, segment->pending_count, &err) < 0)
             log_warning("done-list of journal segment %08X: %s", segment->number, err.text);
         segment->pending_count = 0;
+        segment->unsynced = segment->done_fd >= 0;
+        wrote = true;
     }
+    if (wrote)
+        want_sync(SYNC_TIME);
     for (size_t i = 0; i < answer_count; i++)
         link_reply(answers[i], &type_released, &released, slice_make(NULL, 0), NULL, 0);
     answer_count = 0;

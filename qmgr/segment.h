@@ -3,7 +3,8 @@
  *
  * A segment is known from the moment that a cleanup process passes its descriptor, or that it is taken over because
  * its writer has gone, until nothing of it is needed and its writer says (or its link's end does) that it goes. What
- * is struck from it during a turn is written with one call, and only then are cleanup's announcements answered. */
+ * is struck from it during a turn is written with one call, and only then are cleanup's announcements answered. It is
+ * synced a moment later, without anybody waiting for it. */
 #ifndef QMGR_SEGMENT_H
 #define QMGR_SEGMENT_H
 
@@ -28,6 +29,7 @@ struct segment {
     size_t struck_count;
     struct journal_done *pending; /* to be appended to the done-list at the end of this turn */
     size_t pending_count, pending_size;
+    bool unsynced; /* the done-list has records that may not be on the disk */
 };
 
 /* Told when a segment is forgotten: whoever passed its descriptor on tells the other side. */
@@ -59,6 +61,9 @@ void segment_abandon(struct message *);
 
 /* Writes what was struck in this turn, then answers. */
 void segment_flush(void);
+
+/* Writes it too, and has it on the disk as soon as that can be: after a notice to the sender, which nobody wants twice. */
+void segment_sync_now(void);
 
 /* The writer will not name it again. */
 void segment_gone(uint32_t number, uint32_t generation);
