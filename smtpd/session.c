@@ -17,6 +17,8 @@
 /* What is read of a command that is too long, while its end is looked for. */
 enum { ENDLESS_LINE = 64 * 1024 };
 
+#define LAST_REPLY_TIME SECONDS(10)
+
 /* ---- the life of a session ---- */
 
 static struct session *
@@ -106,6 +108,7 @@ session_input_failed(struct session *s, const struct err *err)
 {
     if (err->kind == ERR_TIMEOUT) {
         s->end_reason = "timeout";
+        stream_forgive_timeout(s->stream);
         return smtp_reply_close(s->cmd, 421, "4.4.2", "%s Error: timeout exceeded", s->server->set.myhostname);
     }
     if (err->kind != ERR_CANCELLED)
@@ -320,7 +323,7 @@ session_serve(struct server *server, int fd, const struct net_addr *addr)
     if (greet(s) == 0)
         while (serve_command(s) && !has_too_many_errors(s))
             ;
-    stream_set_deadline(s->stream, loop_now() + SECONDS(10)); /* for the last reply */
+    stream_set_deadline(s->stream, loop_now() + LAST_REPLY_TIME);
     (void)!stream_flush(s->stream, &s->err);
     limits_disconnect(s);
     session_log_end(s);

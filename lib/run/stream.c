@@ -115,6 +115,15 @@ stream_set_deadline(struct stream *s, usec_t deadline)
 }
 
 void
+stream_forgive_timeout(struct stream *s)
+{
+    if (!s->error || s->error->kind != ERR_TIMEOUT)
+        return;
+    free(s->error);
+    s->error = NULL;
+}
+
+void
 stream_cancel(struct stream *s)
 {
     s->cancelled = true;

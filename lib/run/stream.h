@@ -32,6 +32,10 @@ int stream_fd(const struct stream *);
 /* When waits give up: loop_now() time. The default is NO_DEADLINE only for tests; every protocol sets one. */
 void stream_set_deadline(struct stream *, usec_t deadline);
 
+/* Takes back a time-out of a read, so that the peer can still be told of it. Set a new deadline. Not after a TLS
+ * handshake that timed out. */
+void stream_forgive_timeout(struct stream *);
+
 /* Reads a line of at most max bytes, its end not counted; *line lies in the stream's buffer and stays until the next
  * read. The end is LF; *ending says what stood there. A longer line: its first max bytes, with *ending
  * STREAM_LINE_CUT; the next call goes on where this one ended. At the end of the input: ERR_CLOSED (bytes without an
