@@ -25,7 +25,7 @@ session_lost(struct session *s, struct arena *arena, const char *doing, const st
     else
         failure_set(failure, arena, "4.4.2", "lost connection with %s while %s", s->label, doing);
     failure->is_of_host = true;
-    failure->mta_name = s->name;
+    failure->mta_name = arena_strdup(arena, s->name);
     return -1;
 }
 
@@ -34,7 +34,7 @@ session_refused(struct session *s, struct arena *arena, const struct client_repl
                 struct failure *failure)
 {
     failure_reply(failure, arena, s->label, reply, command);
-    failure->mta_name = s->name;
+    failure->mta_name = arena_strdup(arena, s->name);
     return -1;
 }
 
@@ -50,7 +50,7 @@ refused_to_talk(struct session *s, struct arena *arena, const struct client_repl
     failure_set(failure, arena, dsn, "host %s refused to talk to me: %s", s->label, said);
     failure->is_of_host = true;
     failure->diag_text = said;
-    failure->mta_name = s->name;
+    failure->mta_name = arena_strdup(arena, s->name);
     return -1;
 }
 
@@ -278,7 +278,7 @@ handshake(struct session *s, struct arena *arena, const char *next_hop, struct f
                                                 : "Cannot start TLS: handshake failure");
     failure->is_of_host = true;
     failure->without_tls = client->tls_level == TLS_MAY;
-    failure->mta_name = s->name;
+    failure->mta_name = arena_strdup(arena, s->name);
     return -1;
 }
 
@@ -287,7 +287,7 @@ no_tls(struct session *s, struct arena *arena, struct failure *failure)
 {
     failure_set(failure, arena, "4.7.4", "TLS is required, but was not offered by host %s", s->label);
     failure->is_of_host = true;
-    failure->mta_name = s->name;
+    failure->mta_name = arena_strdup(arena, s->name);
     return -1;
 }
 

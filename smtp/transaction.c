@@ -446,7 +446,7 @@ check_abilities(struct exchange *x)
                     (long long)size, (long long)s->size_limit, s->label);
     else
         return 0;
-    x->failure->mta_name = s->name;
+    x->failure->mta_name = arena_strdup(x->arena, s->name);
     return -1;
 }
 
