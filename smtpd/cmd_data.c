@@ -30,8 +30,8 @@ set_deadline(struct session *s, usec_t begun)
     const struct smtpd_settings *set = &s->server->set;
 
     if (set->smtpd_per_request_deadline && set->smtpd_min_data_rate > 0)
-        stream_set_deadline(s->stream, begun + set->smtpd_timeout +
-                                           s->transaction->size / set->smtpd_min_data_rate * SECONDS(1));
+        stream_set_deadline(s->stream,
+                            begun + set->smtpd_timeout + s->transaction->size / set->smtpd_min_data_rate * SECONDS(1));
     else
         session_set_deadline(s);
 }

@@ -20,11 +20,11 @@ enum {
 
 /* Flags. */
 enum {
-    CMD_PRE_TLS = 1,  /* may be given before STARTTLS where TLS is a must */
-    CMD_LAST = 2,     /* nothing may be pipelined behind it (RFC 2920 section 3.1) */
-    CMD_JUNK = 4,     /* does not bring mail forward: too many are errors */
-    CMD_NO_ARGS = 8,  /* takes no arguments */
-    CMD_BYTES = 16,   /* what follows it is no command */
+    CMD_PRE_TLS = 1, /* may be given before STARTTLS where TLS is a must */
+    CMD_LAST = 2,    /* nothing may be pipelined behind it (RFC 2920 section 3.1) */
+    CMD_JUNK = 4,    /* does not bring mail forward: too many are errors */
+    CMD_NO_ARGS = 8, /* takes no arguments */
+    CMD_BYTES = 16,  /* what follows it is no command */
 };
 
 struct command {

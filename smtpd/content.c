@@ -64,7 +64,6 @@ content_begin(struct session *s)
 static void may_wait
 pass_on(struct session *s, struct transaction *t)
 {
-
     if (!t->submission) {
         struct envelope envelope = transaction_envelope(s, t);
         t->submission = submission_begin(s->server->submitter, t->arena, &envelope, &s->err);

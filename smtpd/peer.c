@@ -255,8 +255,12 @@ peer_lookup(struct server *server, struct arena *arena, const struct net_addr *g
     struct net_addr addr = *given;
     char text[INET6_ADDRSTRLEN];
 
-    *peer = (struct peer){.name = "unknown", .reverse_name = "unknown", .name_status = NAME_PERM,
-                          .reverse_status = NAME_PERM, .address = "unknown", .rfc_address = "unknown"};
+    *peer = (struct peer){.name = "unknown",
+                          .reverse_name = "unknown",
+                          .name_status = NAME_PERM,
+                          .reverse_status = NAME_PERM,
+                          .address = "unknown",
+                          .rfc_address = "unknown"};
     net_addr_unmap(&addr);
     peer->family = addr.any.sa_family;
     if (peer->family != AF_INET && peer->family != AF_INET6)

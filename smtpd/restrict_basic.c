@@ -112,8 +112,8 @@ restrict_reject_unknown_client_hostname(struct access_check *check, const char *
     (void)argument;
     if (peer->name_status == NAME_FOUND)
         return ACCESS_DUNNO;
-    return access_refuse_text(check, peer->name_status == NAME_PERM ? SET(check).unknown_client_reject_code : 450, "7.25",
-                              "Client host rejected: cannot find your hostname, [%s]", peer->address);
+    return access_refuse_text(check, peer->name_status == NAME_PERM ? SET(check).unknown_client_reject_code : 450,
+                              "7.25", "Client host rejected: cannot find your hostname, [%s]", peer->address);
 }
 
 enum access may_wait

@@ -41,9 +41,10 @@ check_relay_control(const struct server *server, struct err *err)
     for (size_t i = 0; i < ARRAY_LEN(one_of); i++)
         if (access_list_has(server->relay, one_of[i]) || access_list_has(server->recipient, one_of[i]))
             return 0;
-    return err_set(err, ERR_PERM,
-                   "in parameter smtpd_relay_restrictions or smtpd_recipient_restrictions, specify at least one working "
-                   "instance of: reject_unauth_destination, defer_unauth_destination, reject, defer or defer_if_permit");
+    return err_set(
+        err, ERR_PERM,
+        "in parameter smtpd_relay_restrictions or smtpd_recipient_restrictions, specify at least one working "
+        "instance of: reject_unauth_destination, defer_unauth_destination, reject, defer or defer_if_permit");
 }
 
 static int

@@ -39,7 +39,7 @@ struct session {
     const char *protocol; /* "SMTP" or "ESMTP" */
     const char *helo;     /* helo_name, or NULL: not said yet */
     char helo_name[SESSION_HELO_SIZE];
-    const char *denied;   /* the client may not do anything: why (smtpd_delay_reject = no) */
+    const char *denied; /* the client may not do anything: why (smtpd_delay_reject = no) */
 
     struct transaction *transaction; /* NULL: none; MAIL begins one */
 

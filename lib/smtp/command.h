@@ -39,10 +39,10 @@ struct smtp_rcpt {
 };
 
 /* "FROM:<a@b> SIZE=1". -1: *refusal is the reply (501, 555, ...). Results live in the arena. */
-int smtp_parse_mail(struct arena *, struct slice args, unsigned allow, struct smtp_mail *, struct smtp_reply *refusal)
-    MUST_USE;
-int smtp_parse_rcpt(struct arena *, struct slice args, unsigned allow, struct smtp_rcpt *, struct smtp_reply *refusal)
-    MUST_USE;
+int smtp_parse_mail(struct arena *, struct slice args, unsigned allow, struct smtp_mail *,
+                    struct smtp_reply *refusal) MUST_USE;
+int smtp_parse_rcpt(struct arena *, struct slice args, unsigned allow, struct smtp_rcpt *,
+                    struct smtp_reply *refusal) MUST_USE;
 
 /* "123 LAST". -1: malformed; the stream can't be read on, because nobody knows where the next command begins. */
 int smtp_parse_bdat(struct slice args, uint64_t *count, bool *last) MUST_USE;

@@ -107,9 +107,7 @@ scan_after_dot(struct data_scan *scan, struct run *run)
         run->from = ++run->at;
         end_line(scan, true);
         break;
-    default:
-        buf_append_byte(run->out, '.');
-        scan->place = DATA_IN_LINE;
+    default: buf_append_byte(run->out, '.'); scan->place = DATA_IN_LINE;
     }
 }
 

@@ -25,7 +25,7 @@ struct data_scan {
     bool line_after_lf; /* this line began after a bare LF */
     bool saw_bare_lf;   /* there was one: the caller may refuse the message */
     bool saw_bare_cr;
-    bool done;          /* the end of the content was found */
+    bool done; /* the end of the content was found */
 };
 
 /* Scans bytes and appends content to out. Returns how many bytes were taken: all, or those up to and with the end. */
