@@ -9,7 +9,7 @@
  *                Preallocated (written with zeros and synced) so that an append needs no change of the file system's
  *                own records. NNNNNNNN.new is a segment in the making
  *   NNNNNNNN.done  the done-list: 16-byte records {u64 offset << 20 | recipient + 1 (0: the whole message),
- *                u64 siphash(key of the segment's generation, the first 8 bytes)}, appended by qmgr, never synced:
+ *                u64 siphash(key of the segment's generation, the first 8 bytes)}, appended by qmgr, synced a moment later:
  *                a power cut may lose some, and repeats those deliveries
  *
  * Who holds the lock owns the segment. A segment without an owner was left by a crash: qmgr takes it over (flock), reads
