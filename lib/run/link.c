@@ -197,6 +197,7 @@ detach(struct link *link)
     event_free(link->readable);
     event_free(link->writable);
     link->readable = link->writable = NULL;
+    loop_timer_clear(&link->recheck_timer);
     close(link->fd);
     link->fd = -1;
 }

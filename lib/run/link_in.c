@@ -15,6 +15,8 @@ enum {
     READS_IN_A_ROW = 16, /* then others get a turn */
 };
 
+static const usec_t RECHECK_TIME = SECONDS(1);
+
 void
 link_close_fds(struct link_message *message)
 {
@@ -374,8 +376,16 @@ read_some(struct link *link, bool *got_fds, struct err *err)
     return n;
 }
 
+static void
+on_recheck(void *arg)
+{
+    link_read(arg);
+}
+
 /* Reads until the kernel has no more: a short read says so, unless descriptors made it short. Returns -1 when the
- * connection is to end. */
+ * connection is to end.
+ * If the peer ended together with its last bytes, there was one edge for both, and libevent does not tell that it meant
+ * an error too. So a link that goes quiet after a short read is read once more. */
 static int
 read_all(struct link *link, struct err *err)
 {
@@ -389,8 +399,12 @@ read_all(struct link *link, struct err *err)
             return err->kind == ERR_NONE ? 0 : -1;
         if (feed(link, slice_make(link_state.scratch, (size_t)n), err) < 0)
             return -1;
-        if (link->fd < 0 || link->generation != generation || (n < SCRATCH_SIZE && !got_fds))
+        if (link->fd < 0 || link->generation != generation)
             return 0;
+        if (n < SCRATCH_SIZE && !got_fds) {
+            loop_timer_set(&link->recheck_timer, loop_now() + RECHECK_TIME, on_recheck, link);
+            return 0;
+        }
     }
     event_active(link->readable, EV_READ, 0);
     return 0;

@@ -76,6 +76,7 @@ struct link {
     bool blocked;    /* the kernel took no more; `writable` is armed */
     unsigned holders;
     struct loop_timer hello_timer;
+    struct loop_timer recheck_timer; /* after a short read: see read_all() */
 
     const char *peer_program; /* from the roles */
     uint16_t peer_bit;

@@ -219,6 +219,7 @@ stream_raw_read(struct stream *s, void *bytes, size_t size)
     if (n == 0)
         s->ended = true;
     s->may_have_input = n == (ssize_t)size || (n >= 0 && s->tfd.closing);
+    s->tfd.unsure = n > 0 && n < (ssize_t)size;
     return n;
 }
 

@@ -82,6 +82,8 @@ struct task_fd {
     bool readable, writable; /* an edge came while nobody waited: the next wait returns at once. May be cleared just
                               * before the system call is tried, which then tells the truth */
     bool closing;            /* the other side will send no more, or there was an error: read until the end */
+    bool unsure;             /* set by the reader after a short read: an end that came together with those bytes may have been
+                              * missed, so that the next wait returns after a second, once, for another try */
     void *read_event, *write_event;
     struct task *reader, *writer;
 };

@@ -10,6 +10,9 @@
 /* The read event is added at the first wait and stays, edge-triggered. The write event is added for each wait and goes
  * with its first edge. */
 
+/* libevent does not tell that an edge meant an error too (a reset) beside bytes to read. */
+static const usec_t RECHECK_TIME = SECONDS(1);
+
 static void
 fd_is_readable(evutil_socket_t fd, short what, void *arg)
 {
@@ -79,9 +82,16 @@ task_fd_wait_read(struct task_fd *tfd, usec_t deadline, struct err *err)
     int added = tfd->read_event ? 1 : add_event(tfd, &tfd->read_event, watch, fd_is_readable, err);
     if (added <= 0)
         return added;
+    usec_t until = tfd->unsure && loop_now() + RECHECK_TIME < deadline ? loop_now() + RECHECK_TIME : deadline;
+    struct err why;
     tfd->reader = task_current();
-    int status = task_suspend(deadline, err);
+    int status = task_suspend(until, &why);
     tfd->reader = NULL;
+    tfd->unsure = false;
+    if (status < 0 && why.kind == ERR_TIMEOUT && until != deadline)
+        return 0;
+    if (status < 0 && err)
+        *err = why;
     return status;
 }
 

@@ -523,6 +523,44 @@ another_task_may_end_it(void **state)
 }
 
 static void
+expect_line_and_end(void *arg)
+{
+    struct stream *s = arg;
+    enum stream_line_end ending;
+    struct slice line;
+    struct err err;
+    assert_int_equal(stream_read_line(s, 100, &line, &ending, &err), 0);
+    assert_true(slice_equal_text(line, "bye"));
+    assert_int_equal(stream_read_line(s, 100, &line, &ending, &err), -1);
+    assert_int_equal(err.kind, ERR_CLOSED);
+}
+
+/* A peer that goes with our bytes unread makes a reset, in the same edge as its last bytes. */
+static void
+reset_body(void *arg)
+{
+    int peer;
+    struct stream *s = open_pair(&peer, SOCK_STREAM);
+    struct task_group group;
+    (void)arg;
+    task_group_init(&group);
+    task_spawn(&group, "reader", expect_line_and_end, s);
+    give_turns(2);
+    assert_int_equal(write(stream_fd(s), "unread", 6), 6);
+    assert_int_equal(write(peer, "bye\r\n", 5), 5);
+    close(peer);
+    task_group_join(&group);
+    stream_free(&s);
+}
+
+static void
+a_reset_behind_the_last_bytes_is_noticed(void **state)
+{
+    (void)state;
+    task_run_main(reset_body, NULL);
+}
+
+static void
 idle_alive_body(void *arg)
 {
     int peer;
@@ -718,6 +756,7 @@ main(void)
         cmocka_unit_test_setup_teardown(output_that_nobody_takes, setup, teardown),
         cmocka_unit_test_setup_teardown(deadline_ends_a_read, setup, teardown),
         cmocka_unit_test_setup_teardown(another_task_may_end_it, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_reset_behind_the_last_bytes_is_noticed, setup, teardown),
         cmocka_unit_test_setup_teardown(idle_connections_are_looked_at, setup, teardown),
         cmocka_unit_test_setup_teardown(endless_input_leaves_others_their_turn, setup, teardown),
         cmocka_unit_test_setup_teardown(files_end, setup, teardown),
