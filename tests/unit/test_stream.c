@@ -406,7 +406,7 @@ idle_body(void *arg)
         give_turns(3);
         assert_null(s->in);
         assert_null(s->out.base);
-        assert_int_equal(write(peer, "x\r\n" + 3 * i, (size_t)(3 - 3 * i)), 3 - 3 * i);
+        assert_int_equal(write(peer, &"x\r\n"[3 * i], (size_t)(3 - 3 * i)), 3 - 3 * i);
         if (i == 0)
             give_turns(3);
     }
