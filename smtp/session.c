@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "smtp/destination.h"
 #include "smtp/session.h"
 
 #include <stdlib.h>
@@ -249,21 +248,11 @@ log_tls(const struct session *s)
              *info.digest ? " server-digest " : "", info.digest);
 }
 
-/* The host or domain in a next hop: without brackets and port. */
-static const char *
-bare_name(struct arena *arena, const char *next_hop)
-{
-    struct destination to;
-    struct err err;
-
-    return destination_parse(arena, slice_from(next_hop), 25, false, &to, &err) == 0 ? to.name : next_hop;
-}
-
 static int may_wait
 handshake(struct session *s, struct arena *arena, const char *next_hop, struct failure *failure)
 {
     const struct client *client = s->client;
-    const char *peer_name = client->tls_level == TLS_SECURE ? bare_name(arena, next_hop) : s->name;
+    const char *peer_name = client->tls_level == TLS_SECURE ? next_hop : s->name;
     struct err err;
 
     stream_set_deadline(s->stream, loop_now() + client->set.smtp_starttls_timeout);
