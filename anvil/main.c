@@ -113,7 +113,7 @@ static const struct service anvil_service = {
     .start = start,
     .serve = serve,
     .drain = drain,
-    .sandbox = {.calls = SANDBOX_BASE},
+    .sandbox = {.calls = SANDBOX_BASE | SANDBOX_ACCEPT | SANDBOX_LINKS},
 };
 
 int

@@ -9,6 +9,7 @@
 #include "lib/base/text.h"
 #include "lib/conf/settings_bounce.h"
 #include "lib/mail/addr.h"
+#include "lib/mail/bounce_template.h"
 #include "lib/mail/messages.h"
 #include "lib/mail/queue_id.h"
 #include "lib/mail/segment_feed.h"
@@ -22,13 +23,47 @@ static struct bounce_settings settings;
 static bool long_ids;
 static const char *double_bounce; /* the sender of notices that must not cause notices */
 static struct submitter *cleanup;
+static struct bounce_template templates[TEMPLATE_KINDS];
+static const char *texts[TEMPLATE_KINDS]; /* of the templates, expanded */
+
+static int
+expand_template(const struct conf *conf, const struct bounce_template *template, const char **text, struct err *err)
+{
+    struct buf out = {0};
+    int result = bounce_template_expand(template, conf, &out, err);
+
+    if (result == 0)
+        *text = arena_strdup(service_arena(), buf_text(&out));
+    buf_release(&out);
+    return result;
+}
+
+/* Notices must go out whatever is wrong with the file: then it is those that are built in. */
+static int
+load_templates(const struct conf *conf, struct err *err)
+{
+    struct bounce_template builtin[TEMPLATE_KINDS];
+
+    bounce_templates_builtin(builtin);
+    if (bounce_templates_load(service_arena(), settings.bounce_template_file, templates, err) < 0)
+        log_warning("%s -- using built-in templates for what could not be read", err->text);
+    for (unsigned i = 0; i < TEMPLATE_KINDS; i++) {
+        if (expand_template(conf, &templates[i], &texts[i], err) == 0)
+            continue;
+        log_warning("%s -- using the built-in template", err->text);
+        templates[i] = builtin[i];
+        if (expand_template(conf, &templates[i], &texts[i], err) < 0)
+            return -1;
+    }
+    return 0;
+}
 
 static int
 prepare(const struct conf *conf, struct sandbox *sandbox, struct err *err)
 {
     (void)sandbox;
     if (bounce_settings_load(&settings, conf, service_arena(), err) < 0 ||
-        conf_bool(conf, "enable_long_queue_ids", &long_ids, err) < 0)
+        conf_bool(conf, "enable_long_queue_ids", &long_ids, err) < 0 || load_templates(conf, err) < 0)
         return -1;
     double_bounce = arena_printf(service_arena(), "%s@%s", settings.double_bounce_sender, settings.myhostname);
     return 0;
@@ -69,8 +104,8 @@ open_original(struct job *job, struct link_message *in, const struct fed_segment
         err_set(err, ERR_TEMP, "the journal segment is not known");
         return NULL;
     }
-    source = source_open_image(job->arena, fed_segment_fd(segment), (uint64_t)request->segment_offset,
-                               (uint64_t)request->segment_length, err);
+    source = source_open_image(job->arena, fed_segment_fd(segment), fed_segment_info(segment),
+                               (uint64_t)request->segment_offset, (uint64_t)request->segment_length, err);
     if (source && strcmp(source_envelope(source)->queue_id, request->queue_id) != 0) {
         err_set(err, ERR_TEMP, "the image is another message's");
         return NULL;
@@ -117,10 +152,11 @@ read_original(struct job *job, struct err *err)
 
 /* ---- the notice ---- */
 
+/* Is the name in a list? */
 static bool
-has_class(const char *name)
+has_class(const char *list, const char *name)
 {
-    struct slice rest = slice_from(settings.notify_classes), word;
+    struct slice rest = slice_from(list), word;
 
     while (slice_word(&rest, " ,\t\r\n", &word))
         if (slice_equal_text_fold(word, name))
@@ -142,6 +178,21 @@ is_wanted(const struct msg_bounce *request, const struct bounce_recipient *recip
     return request->kind == BOUNCE_VERIFY || (recipient->notify & wanted[request->kind]);
 }
 
+static enum bounce_template_kind
+template_of(enum report_kind kind)
+{
+    switch (kind) {
+    case REPORT_DELAYED:
+    case REPORT_POSTMASTER_DELAY: return TEMPLATE_DELAY;
+    case REPORT_SUCCESS: return TEMPLATE_SUCCESS;
+    case REPORT_VERIFY: return TEMPLATE_VERIFY;
+    case REPORT_FAILED:
+    case REPORT_POSTMASTER_COPY:
+    case REPORT_DOUBLE: break;
+    }
+    return TEMPLATE_FAILURE;
+}
+
 static void
 fill_report(const struct job *job, struct report *report)
 {
@@ -149,8 +200,9 @@ fill_report(const struct job *job, struct report *report)
     struct bounce_recipient *recipients =
         arena_array(job->arena, request->recipient_count, sizeof(struct bounce_recipient));
 
+    report->template = &templates[template_of(report->kind)];
+    report->text = texts[template_of(report->kind)];
     report->myhostname = settings.myhostname;
-    report->myorigin = settings.myorigin;
     report->mail_name = settings.mail_name;
     report->now = loop_now_wall();
     report->original_id = request->queue_id;
@@ -183,17 +235,18 @@ submit(const struct job *job, const struct report *report, int64_t number, const
     envelope.arrival_usec = report->now % SECONDS(1);
     envelope.rewrite_context = "local";
     envelope.sender = from;
-    envelope.encoding = report->is_8bit || report->utf8 ? "8bit" : "7bit";
+    envelope.encoding = report_is_8bit(report) ? "8bit" : "7bit";
     envelope.log_message_origin = "local";
     envelope.sendopts = report->utf8 ? source_envelope(job->source)->sendopts : 0;
     envelope.submit_flags = SUBMIT_INTERNAL;
+    if (has_class(settings.internal_mail_filter_classes, "bounce"))
+        envelope.submit_flags |= SUBMIT_FILTERED;
     envelope.recipients = &recipient;
     envelope.recipient_count = 1;
     report_begin(report, &content);
     buf_append_slice(&content, buf_slice(&job->original));
     report_end(report, &content);
-    result = submitter_send(cleanup, job->arena, &envelope, buf_slice(&content), &answer, err);
-    buf_release(&content);
+    result = submitter_send(cleanup, job->arena, &envelope, &content, &answer, err);
     if (result == 0 && answer.code / 100 != 2)
         return err_set(err, ERR_TEMP, "%s", answer.text);
     return result;
@@ -232,7 +285,7 @@ no_sender(const struct job *job, char *id, struct err *err)
 {
     if (job->request->kind != BOUNCE_FAILED)
         return 0;
-    if (has_class("2bounce"))
+    if (has_class(settings.notify_classes, "2bounce"))
         return notify(job, REPORT_DOUBLE, qualified(job->arena, settings.p_2bounce_notice_recipient), double_bounce,
                       "postmaster non-delivery", id, err);
     log_info("%s: undeliverable message without a sender discarded", job->request->queue_id);
@@ -240,7 +293,7 @@ no_sender(const struct job *job, char *id, struct err *err)
 }
 
 static void may_wait
-copy_to_postmaster(const struct job *job)
+copy_to_postmaster(const struct job *job, const char *recipient)
 {
     struct job copy = *job;
     char id[QUEUE_ID_SIZE];
@@ -248,8 +301,9 @@ copy_to_postmaster(const struct job *job)
 
     copy.headers_only = true;
     copy.original.len = header_length(buf_slice(&job->original));
-    if (notify(&copy, REPORT_POSTMASTER_COPY, qualified(job->arena, settings.bounce_notice_recipient), double_bounce,
-               "postmaster non-delivery", id, &err) < 0)
+    bool delay = job->request->kind == BOUNCE_DELAYED;
+    if (notify(&copy, delay ? REPORT_POSTMASTER_DELAY : REPORT_POSTMASTER_COPY, qualified(job->arena, recipient),
+               double_bounce, delay ? "postmaster delay" : "postmaster non-delivery", id, &err) < 0)
         log_warning("%s: postmaster notification failed: %s", job->request->queue_id, err.text);
 }
 
@@ -274,8 +328,10 @@ tell(const struct job *job, char *id, struct err *err)
     }
     if (notify(job, kinds[request->kind].kind, request->sender, "", kinds[request->kind].what, id, err) < 0)
         return -1;
-    if (request->kind == BOUNCE_FAILED && has_class("bounce"))
-        copy_to_postmaster(job);
+    if (request->kind == BOUNCE_FAILED && has_class(settings.notify_classes, "bounce"))
+        copy_to_postmaster(job, settings.bounce_notice_recipient);
+    if (request->kind == BOUNCE_DELAYED && has_class(settings.notify_classes, "delay"))
+        copy_to_postmaster(job, settings.delay_notice_recipient);
     return 0;
 }
 
@@ -331,7 +387,8 @@ static const struct service bounce_service = {
     .prepare = prepare,
     .start = start,
     .serve = serve,
-    .sandbox = {.calls = SANDBOX_BASE | SANDBOX_ACCEPT | SANDBOX_UNIX | SANDBOX_FDPASS},
+    .sandbox = {.calls = SANDBOX_BASE | SANDBOX_ACCEPT | SANDBOX_LINKS | SANDBOX_UNIX | SANDBOX_FDPASS |
+                         SANDBOX_CONTENT},
 };
 
 int

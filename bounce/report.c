@@ -6,51 +6,28 @@
 #include <strings.h>
 
 #include "lib/base/check.h"
+#include "lib/base/text.h"
 #include "lib/mail/addr.h"
 
-enum { LINE = 78, LONGEST_WORD = 900 };
+enum { LINE = 78, LONGEST_WORD = 900, LONGEST_LINE = 990 };
 
 /* What differs from kind to kind. */
 static const struct wording {
-    const char *subject;
-    const char *text;     /* lines ended by '\n' */
-    const char *original; /* Content-Description */
+    const char *to_postmaster; /* in place of the template's text, after the host's name; lines ended by '\n' */
+    const char *original;      /* Content-Description */
 } wordings[] = {
-    [REPORT_FAILED] = {"Undelivered Mail Returned to Sender",
-                       "Your message did not reach everybody it was meant for. Below is what was tried\n"
-                       "and what came of it; your message is attached.\n"
-                       "\n"
-                       "Should you need help, write to postmaster, and include this report.\n"
-                       "\n",
-                       "Undelivered Message"},
-    [REPORT_DELAYED] = {"Delayed Mail (still being retried)",
-                        "####################################################################\n"
-                        "# THIS IS A WARNING ONLY.  YOU DO NOT NEED TO RESEND YOUR MESSAGE. #\n"
-                        "####################################################################\n"
-                        "\n"
-                        "Your message is still on its way to the recipients below. It is being tried\n"
-                        "again and again until %s.\n"
-                        "\n"
-                        "Should you need help, write to postmaster, and include this report.\n"
-                        "\n",
-                        "Delayed Message"},
-    [REPORT_SUCCESS] = {"Successful Mail Delivery Report",
-                        "You asked to be told: your message was delivered, or handed on, as said below.\n"
-                        "\n",
-                        "Message"},
-    [REPORT_VERIFY] = {"Mail Delivery Status Report",
-                       "You asked how these recipients would be reached. Nothing was sent to them.\n"
-                       "\n",
-                       "Message"},
-    [REPORT_POSTMASTER_COPY] = {"Postmaster Copy: Undelivered Mail",
-                                "A copy for the postmaster: the sender of this message was told that it did not\n"
-                                "reach the recipients below.\n"
-                                "\n",
+    [REPORT_FAILED] = {NULL, "Undelivered Message"},
+    [REPORT_DELAYED] = {NULL, "Delayed Message"},
+    [REPORT_SUCCESS] = {NULL, "Message"},
+    [REPORT_VERIFY] = {NULL, "Message"},
+    [REPORT_POSTMASTER_COPY] = {"A copy for the postmaster: the sender of this message was told that it did not\n"
+                                "reach the recipients below.\n",
                                 "Undelivered Message"},
-    [REPORT_DOUBLE] = {"Postmaster Copy: Undelivered Mail",
-                       "A notice could not be delivered itself. It has no sender who could be told,\n"
-                       "so it comes to you.\n"
-                       "\n",
+    [REPORT_POSTMASTER_DELAY] = {"A copy for the postmaster: the sender of this message was told that it is late for\n"
+                                 "the recipients below. It is still being tried.\n",
+                                 "Delayed Message"},
+    [REPORT_DOUBLE] = {"A notice could not be delivered itself. It has no sender who could be told,\n"
+                       "so it comes to you.\n",
                        "Undelivered Message"},
 };
 
@@ -72,7 +49,9 @@ clean(struct arena *arena, const char *text, bool utf8)
     char *copy = arena_strdup(arena, text);
 
     for (char *at = copy; *at; at++)
-        if ((unsigned char)*at < ' ' || *at == 127 || (!utf8 && (unsigned char)*at >= 128))
+        if (*at == '\t')
+            *at = ' ';
+        else if ((unsigned char)*at < ' ' || *at == 127 || (!utf8 && (unsigned char)*at >= 128))
             *at = '?';
     return copy;
 }
@@ -101,15 +80,53 @@ report_fold(const char *text, const char *indentation, struct buf *out)
     }
 }
 
-/* LF to CRLF; no line begins with a dot. */
+/* LF to CRLF, dots at the beginnings of lines doubled; of CRs nothing is left. A line that is too long for SMTP is cut. */
 static void
 put_text(struct buf *out, const char *text)
 {
-    for (; *text; text++) {
+    for (size_t column = 0; *text; text++) {
+        if (*text == '\r')
+            continue;
+        if (column == LONGEST_LINE && *text != '\n') {
+            buf_append_text(out, "\r\n");
+            column = 0;
+        }
+        if (*text == '.' && column == 0)
+            buf_append_byte(out, '.');
+        column = *text == '\n' ? 0 : column + 1;
         if (*text == '\n')
             buf_append_byte(out, '\r');
         buf_append_byte(out, *text);
     }
+}
+
+/* ---- which characters it has ---- */
+
+static bool
+for_postmaster(const struct report *report)
+{
+    return wordings[report->kind].to_postmaster != NULL;
+}
+
+static const char *
+charset(const struct report *report)
+{
+    const char *own = for_postmaster(report) ? "us-ascii" : report->template->charset;
+
+    return report->utf8 && strcasecmp(own, "us-ascii") == 0 ? "utf-8" : own;
+}
+
+/* May the part for people hold UTF-8 addresses and replies? */
+static bool
+people_read_utf8(const struct report *report)
+{
+    return report->utf8 && strcasecmp(charset(report), "utf-8") == 0;
+}
+
+static bool
+people_get_8bit(const struct report *report)
+{
+    return report->utf8 || (!for_postmaster(report) && text_has_8bit(slice_from(report->text)));
 }
 
 static void
@@ -128,20 +145,32 @@ put_delimiter(const struct report *report, const char *end, struct buf *out)
 
 /* ---- the notice's own header ---- */
 
+/* A header of the template, folded where it is long. */
+static void
+put_from_outside(struct buf *out, const char *name, const char *value)
+{
+    struct arena *arena = arena_new();
+
+    report_fold(arena_printf(arena, "%s: %s", name, clean(arena, value, false)), "    ", out);
+    buf_append_text(out, "\r\n");
+    arena_free(&arena);
+}
+
 static void
 put_header(const struct report *report, struct arena *arena, struct buf *out)
 {
     buf_printf(out, "Received: by %s (%s)\r\n\tid %s; %s\r\n", report->myhostname, report->mail_name, report->id,
                date(arena, report->now));
     buf_printf(out, "Date: %s\r\n", date(arena, report->now));
-    buf_printf(out, "From: MAILER-DAEMON@%s (Mail Delivery System)\r\n", report->myorigin);
-    buf_printf(out, "Subject: %s\r\n", wordings[report->kind].subject);
+    put_from_outside(out, "From", report->template->from);
+    put_from_outside(out, "Subject",
+                     for_postmaster(report) ? report->template->postmaster_subject : report->template->subject);
     buf_printf(out, "To: %s\r\n", clean(arena, addr_quote(arena, report->to), report->utf8));
     buf_append_text(out, "Auto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\n");
     buf_printf(out, "Content-Type: multipart/report; report-type=%sdelivery-status;\r\n\tboundary=\"",
                report->utf8 ? "global-" : "");
     put_boundary(report, out);
-    buf_printf(out, "\"\r\nContent-Transfer-Encoding: %s\r\n", report->is_8bit || report->utf8 ? "8bit" : "7bit");
+    buf_printf(out, "\"\r\nContent-Transfer-Encoding: %s\r\n", report_is_8bit(report) ? "8bit" : "7bit");
     buf_printf(out, "Message-Id: <%" PRId64 ".%s@%s>\r\n", report->now / SECONDS(1), report->id, report->myhostname);
     buf_append_text(out, "\r\nThis is a MIME-encapsulated message.\r\n");
 }
@@ -156,7 +185,8 @@ put_reason(const struct report *report, const struct bounce_recipient *recipient
 
     if (*original && strcasecmp(original, address) != 0)
         expanded = arena_printf(arena, " (expanded from <%s>)", original);
-    report_fold(clean(arena, arena_printf(arena, "<%s>%s: %s", address, expanded, recipient->reason), report->utf8),
+    report_fold(clean(arena, arena_printf(arena, "<%s>%s: %s", address, expanded, recipient->reason),
+                      people_read_utf8(report)),
                 "    ", out);
     buf_append_text(out, "\r\n\r\n");
 }
@@ -164,18 +194,15 @@ put_reason(const struct report *report, const struct bounce_recipient *recipient
 static void
 put_for_people(const struct report *report, struct arena *arena, struct buf *out)
 {
-    const char *text = wordings[report->kind].text;
-    const char *until = strstr(text, "%s");
+    const char *encoding = people_get_8bit(report) ? "Content-Transfer-Encoding: 8bit\r\n" : "";
 
     put_delimiter(report, "", out);
     buf_printf(out, "Content-Description: Notification\r\nContent-Type: text/plain; charset=%s\r\n%s\r\n",
-               report->utf8 ? "utf-8" : "us-ascii", report->utf8 ? "Content-Transfer-Encoding: 8bit\r\n" : "");
-    buf_printf(out, "This is the mail system at host %s.\r\n\r\n", report->myhostname);
-    if (until)
-        text = arena_printf(arena, "%.*s%s%s", (int)(until - text), text, date(arena, SECONDS(report->expires)),
-                            until + 2);
-    put_text(out, text);
-    buf_append_text(out, "                   The mail system\r\n\r\n");
+               clean(arena, charset(report), false), encoding);
+    if (for_postmaster(report))
+        buf_printf(out, "This is the mail system at host %s.\r\n\r\n", report->myhostname);
+    put_text(out, for_postmaster(report) ? wordings[report->kind].to_postmaster : report->text);
+    buf_append_text(out, "\r\n");
     for (size_t i = 0; i < report->recipient_count; i++)
         put_reason(report, &report->recipients[i], arena, out);
 }
@@ -258,6 +285,12 @@ original_type(const struct report *report)
     if (report->headers_only)
         return report->utf8 ? "message/global-headers" : "text/rfc822-headers";
     return report->utf8 ? "message/global" : "message/rfc822";
+}
+
+bool
+report_is_8bit(const struct report *report)
+{
+    return report->is_8bit || people_get_8bit(report);
 }
 
 void

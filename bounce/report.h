@@ -8,6 +8,7 @@
 
 #include "lib/base/buf.h"
 #include "lib/base/clock.h"
+#include "lib/mail/bounce_template.h"
 #include "lib/mail/messages.h"
 
 enum report_kind {
@@ -16,12 +17,15 @@ enum report_kind {
     REPORT_SUCCESS,
     REPORT_VERIFY,
     REPORT_POSTMASTER_COPY,
+    REPORT_POSTMASTER_DELAY,
     REPORT_DOUBLE
 };
 
 struct report {
     enum report_kind kind;
-    const char *myhostname, *myorigin, *mail_name;
+    const struct bounce_template *template; /* From, subjects, character set */
+    const char *text;                       /* for people, lines ended by '\n'; not in the postmaster's copies */
+    const char *myhostname, *mail_name;
     const char *id; /* of the notice */
     usec_t now;     /* wall clock */
     const char *to; /* raw; "" is not possible */
@@ -35,9 +39,12 @@ struct report {
     const struct bounce_recipient *recipients;
     size_t recipient_count;
     bool utf8; /* addresses or header hold UTF-8 (SMTPUTF8): message/global forms */
-    bool is_8bit;
+    bool is_8bit; /* what is quoted */
     bool headers_only;
 };
+
+/* Has the notice bytes over 127, the original or the text for people? */
+bool report_is_8bit(const struct report *);
 
 /* Everything before the original; the header section of the original (or all of it) is to follow in wire form, its
  * last line complete. */

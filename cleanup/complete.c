@@ -103,6 +103,8 @@ header_complete(struct message *m)
     if (strcmp(m->envelope->rewrite_context, "remote") != 0 || server.settings.always_add_missing_headers) {
         if (!(has & (resent ? HAS_RESENT_MESSAGE_ID : HAS_MESSAGE_ID)))
             add_message_id(m);
+        if (resent && !(has & HAS_MESSAGE_ID))
+            log_info("%s: message-id=<>", m->envelope->queue_id);
         if (!(has & (resent ? HAS_RESENT_DATE : HAS_DATE)))
             add_date(m);
         if (!(has & (resent ? HAS_RESENT_FROM : HAS_FROM)))

@@ -5,9 +5,12 @@
 #include <unistd.h>
 
 #include "cleanup/announce.h"
+#include "cleanup/characters.h"
+#include "cleanup/check.h"
 #include "cleanup/server.h"
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
+#include "lib/mail/addr_form.h"
 #include "lib/mail/messages.h"
 #include "lib/run/loop.h"
 #include "lib/service/service.h"
@@ -39,6 +42,34 @@ make_journal_directory(struct err *err)
     return 0;
 }
 
+/* remote_header_rewrite_domain stands for both $myorigin and $mydomain. */
+static void
+set_remote_form(void)
+{
+    const char *domain = server.settings.remote_header_rewrite_domain;
+    struct rewrite_settings *form;
+
+    if (!*domain)
+        return;
+    form = ARENA_NEW(service_arena(), struct rewrite_settings);
+    *form = *addr_rewriter_rules(server.rewriter)->form;
+    form->myorigin = form->mydomain = domain;
+    server.remote_form = form;
+}
+
+static int
+open_tables(const struct conf *conf, struct err *err)
+{
+    const struct cleanup_settings *s = &server.settings;
+
+    server.rewriter = addr_rewriter_new(service_arena(), conf, s, err);
+    if (!server.rewriter || address_tell_old_default(conf, err) < 0)
+        return -1;
+    server.has_copies = *s->always_bcc || *s->sender_bcc_maps || *s->recipient_bcc_maps;
+    set_remote_form();
+    return characters_init(err) < 0 ? -1 : checks_open(service_arena(), conf, err);
+}
+
 static int
 prepare(const struct conf *conf, struct sandbox *sandbox, struct err *err)
 {
@@ -48,7 +79,7 @@ prepare(const struct conf *conf, struct sandbox *sandbox, struct err *err)
         return -1;
     if (queue_dir_open(&server.queue_dir, ".", conf, service_arena(), err) < 0)
         return -1;
-    if (make_journal_directory(err) < 0)
+    if (make_journal_directory(err) < 0 || open_tables(conf, err) < 0)
         return -1;
     sandbox->write_paths = write_paths;
     return 0;
@@ -125,8 +156,8 @@ static const struct service cleanup_service = {
     .start = start,
     .serve = serve,
     .drain = drain,
-    .sandbox = {.calls =
-                    SANDBOX_BASE | SANDBOX_ACCEPT | SANDBOX_UNIX | SANDBOX_FDPASS | SANDBOX_FILES | SANDBOX_THREADS,
+    .sandbox = {.calls = SANDBOX_BASE | SANDBOX_ACCEPT | SANDBOX_LINKS | SANDBOX_UNIX | SANDBOX_READ | SANDBOX_MOVE |
+                         SANDBOX_QUEUE | SANDBOX_JOURNAL | SANDBOX_THREADS,
                 .may_write_files = true},
     .resident = true,
 };

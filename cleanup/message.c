@@ -8,6 +8,8 @@
 #include <unistd.h>
 
 #include "cleanup/announce.h"
+#include "cleanup/body.h"
+#include "cleanup/characters.h"
 #include "cleanup/server.h"
 #include "cleanup/spool.h"
 #include "lib/base/buf.h"
@@ -124,7 +126,7 @@ next_piece(struct message *m, struct slice *piece)
         return sender_is_gone(m, &err);
     if (piece->len == 0)
         stream_free(&m->stream);
-    return 0;
+    return characters_filter(m, piece, &m->filtered);
 }
 
 static int may_wait
@@ -133,7 +135,7 @@ gather(struct message *m, struct buf *gathered)
     struct slice piece;
 
     if (!m->stream)
-        return 0;
+        return characters_filter(m, &m->front, &m->filtered);
     while (m->stream && gathered->len < GATHER_LIMIT) {
         if (next_piece(m, &piece) < 0)
             return -1;
@@ -178,6 +180,33 @@ write_piece(struct message *m, struct journal_large *large, struct slice piece)
     return journal_large_write(large, piece, &err) < 0 ? not_stored(m, &err) : 0;
 }
 
+/* For the walk through the body. */
+struct large_sink {
+    struct message *m;
+    struct journal_large *large;
+};
+
+static int may_wait
+write_walked(void *ctx, struct slice piece, bool is_copy)
+{
+    struct large_sink *sink = ctx;
+
+    (void)is_copy;
+    return write_piece(sink->m, sink->large, piece);
+}
+
+/* A piece of the stream; an empty one is the end. */
+static int may_wait
+pass_piece(struct message *m, struct journal_large *large, struct slice piece)
+{
+    struct large_sink to = {m, large};
+    const struct mime_sink sink = {write_walked, &to};
+
+    if (!m->walk)
+        return write_piece(m, large, piece);
+    return piece.len > 0 ? mime_walk_add(m->walk, piece, &sink) : mime_walk_end(m->walk, &sink);
+}
+
 static int may_wait
 write_stream(struct message *m, struct journal_large *large)
 {
@@ -190,7 +219,7 @@ write_stream(struct message *m, struct journal_large *large)
             return not_stored(m, &err);
     }
     while (m->stream)
-        if (next_piece(m, &piece) < 0 || write_piece(m, large, piece) < 0)
+        if (next_piece(m, &piece) < 0 || pass_piece(m, large, piece) < 0)
             return -1;
     return measure_is_at_line_start(&m->measure) ? 0 : write_piece(m, large, slice_make("\r\n", 2));
 }
@@ -247,6 +276,13 @@ begin_envelope(struct message *m)
         e->sendopts |= SENDOPT_UTF8_SENDER;
 }
 
+/* The message is to be thrown away, and nothing speaks against it. */
+static bool
+is_discarded(const struct message *m)
+{
+    return (m->envelope->submit_flags & SUBMIT_DISCARD) && m->answer.code == 0;
+}
+
 /* Everything up to where the message is durable. *place.length 0: it was not to be kept. */
 static int may_wait
 take_in(struct message *m, struct buf *gathered, struct buf *encoded, struct journal_place *place)
@@ -254,9 +290,8 @@ take_in(struct message *m, struct buf *gathered, struct buf *encoded, struct jou
     if (check_envelope(m) < 0 || gather(m, gathered) < 0)
         return -1;
     begin_envelope(m);
-    recipients_clean(m);
-    if (header_scan(m) < 0)
-        return -1;
+    if (addresses_clean(m) < 0 || header_scan(m) < 0)
+        return is_discarded(m) ? 0 : -1;
     for (unsigned i = 0; i < m->piece_count; i++)
         measure_add(&m->measure, slice_make(m->pieces[i].iov_base, m->pieces[i].iov_len));
     if (!m->stream && !measure_is_at_line_start(&m->measure)) {
@@ -269,7 +304,7 @@ take_in(struct message *m, struct buf *gathered, struct buf *encoded, struct jou
         return 0;
     finish_envelope(m);
     msg_encode(&type_envelope, m->envelope, encoded);
-    return store(m, encoded, place);
+    return store(m, encoded, place) < 0 && !is_discarded(m) ? -1 : 0;
 }
 
 /* Contents in memory have a limit; who comes with a descriptor can wait. */
@@ -314,6 +349,8 @@ process(struct message *m, struct link_message *in)
         task_wake_one(&server.room);
         stream_free(&m->stream);
     }
+    mime_walk_free(&m->walk);
+    buf_release(&m->filtered);
     buf_release(&gathered);
     buf_release(&encoded);
 }

@@ -13,6 +13,7 @@
 #include "lib/base/arena.h"
 #include "lib/base/err.h"
 #include "lib/conf/settings_cleanup.h"
+#include "lib/mail/addr_rewrite.h"
 #include "lib/mail/journal.h"
 #include "lib/mail/queue_dir.h"
 #include "lib/run/link.h"
@@ -21,6 +22,9 @@
 struct server {
     struct cleanup_settings settings;
     struct queue_dir queue_dir;
+    struct addr_rewriter *rewriter;
+    const struct rewrite_settings *remote_form; /* for headers of others' mail; NULL: they are left alone */
+    bool has_copies;                            /* some message may get one */
     struct journal *journal;
 
     unsigned messages;         /* being taken in */

@@ -57,15 +57,17 @@ write_file(struct job *job, struct source *source, const struct envelope *e)
 static int
 spool(struct job *job)
 {
-    struct source *source =
-        source_open_image(job->arena, job->segment_fd, job->place.offset, job->place.length, job->err);
+    struct source *source;
     struct journal_segment_info info;
     struct journal_done struck = {job->place.offset, JOURNAL_DONE_ALL};
     struct envelope e;
     struct err err;
     int done_fd, result = 0;
 
-    if (!source || journal_segment_read(job->segment_fd, &info, job->err) < 0)
+    if (journal_segment_read(job->segment_fd, &info, job->err) < 0)
+        return -1;
+    source = source_open_image(job->arena, job->segment_fd, &info, job->place.offset, job->place.length, job->err);
+    if (!source)
         return -1;
     e = *source_envelope(source);
     done_fd = open(arena_printf(job->arena, "journal/%08" PRIX32 ".done", job->place.segment),

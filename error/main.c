@@ -70,7 +70,7 @@ prepare(const struct conf *conf, struct sandbox *sandbox, struct err *err)
 static int
 start(struct err *err)
 {
-    static const struct agent agent = {.deliver = deliver};
+    static const struct agent agent = {.deliver = deliver, .verifies = true};
     const char *name = service_name();
 
     (void)err;
@@ -91,7 +91,7 @@ main(int argc, char **argv)
         .prepare = prepare,
         .start = start,
         .serve = agent_serve,
-        .sandbox = {.calls = SANDBOX_BASE | SANDBOX_ACCEPT | SANDBOX_FDPASS},
+        .sandbox = {.calls = SANDBOX_BASE | SANDBOX_ACCEPT | SANDBOX_LINKS | SANDBOX_UNIX | SANDBOX_CONTENT},
     };
 
     program = service.program;

@@ -16,6 +16,9 @@ enum {
                              * that the administrator wrote is kept exactly */
 };
 
+#define REST_TIME SECONDS(3)
+#define REST_LOOK 5000
+
 /* --- how many --- */
 
 unsigned
@@ -153,6 +156,42 @@ demand_stop_watching(struct service *s)
 {
     task_group_cancel(&s->watchers);
     task_group_join(&s->watchers);
+}
+
+static bool
+has_input(const struct service *s)
+{
+    for (size_t i = 0; i < s->listener_count; i++)
+        if (is_readable(s->listeners[i].fd))
+            return true;
+    return false;
+}
+
+static bool
+is_ready(const struct service *s)
+{
+    LIST_EACH(at, &s->children)
+    if (LIST_ENTRY(at, struct child, link)->ready)
+        return true;
+    return false;
+}
+
+void may_wait
+demand_serve_rest(struct service *s)
+{
+    usec_t deadline = loop_now() + REST_TIME;
+    struct err err;
+
+    while (s->child_count > 0 && count_serving(s) == 0)
+        if (task_wait(&master.child_died, deadline, &err) < 0)
+            return;
+    if (s->child_count == 0 && (!s->conf || !has_input(s)))
+        return;
+    if (s->child_count == 0)
+        child_start(s);
+    while (s->child_count > 0 && !is_ready(s) && loop_now() < deadline)
+        if (task_sleep(REST_LOOK, &err) < 0)
+            return;
 }
 
 static void

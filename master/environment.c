@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/conf/environment.h"
 #include "master/master.h"
 
 extern char **environ;
@@ -13,22 +14,6 @@ add(char **environment, size_t *count, char *pair)
 {
     if (*count < MOST)
         environment[(*count)++] = pair;
-}
-
-/* "NAME": as we have it; "NAME=value": that. */
-static void
-add_listed(struct arena *arena, char **environment, size_t *count, struct slice word)
-{
-    char *text = arena_strndup(arena, word.ptr, word.len);
-    const char *value;
-
-    if (strchr(text, '=')) {
-        add(environment, count, text);
-        return;
-    }
-    value = getenv(text);
-    if (value && strcmp(text, "MAIL_CONFIG") != 0)
-        add(environment, count, arena_printf(arena, "%s=%s", text, value));
 }
 
 #ifdef POSTERN_SANITIZERS
@@ -49,16 +34,19 @@ add_sanitizers(char **environment, size_t *count)
 #endif
 
 char **
-environment_import(struct arena *arena, const char *list, const char *config_directory)
+environment_of_services(struct arena *arena, const struct conf *conf, struct err *err)
 {
-    char **environment = arena_array(arena, MOST + 1, sizeof(*environment));
-    struct slice rest = slice_from(list), word;
-    size_t count = 0;
+    char **environment = arena_array(arena, MOST + 1, sizeof(*environment)), **imported;
+    size_t count = 0, imported_count;
 
-    add(environment, &count, arena_printf(arena, "MAIL_CONFIG=%s", config_directory));
+    imported = environment_imported(conf, arena, &imported_count, err);
+    if (!imported)
+        return NULL;
+    add(environment, &count, arena_printf(arena, "MAIL_CONFIG=%s", conf_directory(conf)));
     add(environment, &count, arena_strdup(arena, "PATH=/usr/sbin:/usr/bin:/sbin:/bin"));
-    while (slice_word(&rest, ", \t\r\n", &word))
-        add_listed(arena, environment, &count, word);
+    for (size_t i = 0; i < imported_count; i++)
+        if (strncmp(imported[i], "MAIL_CONFIG=", 12) != 0)
+            add(environment, &count, imported[i]);
     add_sanitizers(environment, &count);
     return environment;
 }

@@ -13,6 +13,7 @@
 
 #include "lib/base/check.h"
 #include "lib/base/log.h"
+#include "lib/base/program_pages.h"
 #include "lib/service/log_setup.h"
 #include "master/master.h"
 
@@ -76,10 +77,14 @@ lock_data_directory(const char *data_directory)
 {
     struct arena *arena = arena_new();
     const char *path = arena_printf(arena, "%s/master.lock", data_directory);
-    int fd = open(path, O_CREAT | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0600);
+    int fd = open(path, O_CREAT | O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+    struct stat st;
 
-    if (fd < 0)
+    if (fd < 0 || fstat(fd, &st) < 0)
         fatal("open lock file %s: %m", path);
+    /* The directory is mail_owner's: a second name of root's file would become his. */
+    if (!S_ISREG(st.st_mode) || st.st_nlink != 1)
+        fatal("lock file %s: %s", path, S_ISREG(st.st_mode) ? "it has other names" : "not a regular file");
     for (int i = 0; flock(fd, LOCK_EX | LOCK_NB) < 0; i++) {
         if (errno != EWOULDBLOCK || i == EARLIER_TRIES)
             fatal("open lock file %s: unable to set exclusive lock: %m", path);
@@ -281,6 +286,7 @@ run(void *arg)
     log_info("daemon started -- version %s, configuration %s", master.version, conf_directory(master.conf));
     tell_privileges();
     leave_terminal(start->options);
+    program_pages_release();
     if (start->ready_fd >= 0) {
         (void)!write(start->ready_fd, "", 1);
         close(start->ready_fd);

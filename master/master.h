@@ -104,6 +104,10 @@ unsigned service_worker_limit(const struct service *);
 void demand_start_watching(struct service *);
 void may_wait demand_stop_watching(struct service *);
 
+/* At the end of a stop: has a process serve what waits in the sockets though nobody is there any more (the log's lines),
+ * and waits until it is ready, some seconds at most. */
+void may_wait demand_serve_rest(struct service *);
+
 /* listen.c. Opens what is missing and closes what is no longer wanted; sockets that stay are not touched. */
 int listen_update(struct service *, struct err *) MUST_USE;
 void listen_close(struct service *, bool remove_path);
@@ -118,7 +122,8 @@ void stop_in_order(void); /* starts it; the loop ends at its end */
 void stop_at_once(void);
 enum stop_phase stop_phase_of(const struct master_service *);
 
-/* environment.c. Name=value pairs that import_environment lets through, for exec(); in the arena. */
-char **environment_import(struct arena *, const char *list, const char *config_directory);
+/* environment.c. What services are started with: the variables that import_environment lets through, MAIL_CONFIG, and a PATH.
+ * For exec(); in the arena. NULL: the parameter is malformed. */
+char **environment_of_services(struct arena *, const struct conf *, struct err *);
 
 #endif

@@ -6,6 +6,7 @@
 
 #include "lib/base/check.h"
 #include "lib/base/log.h"
+#include "lib/base/text.h"
 #include "lib/service/master_protocol.h"
 #include "master/master.h"
 
@@ -33,16 +34,6 @@ find_service(const struct master_service *conf)
     return NULL;
 }
 
-static char *
-must_strdup(const char *text)
-{
-    char *copy = strdup(text);
-
-    if (!copy)
-        fatal("out of memory");
-    return copy;
-}
-
 static struct service *
 service_new(const struct master_service *conf)
 {
@@ -50,11 +41,11 @@ service_new(const struct master_service *conf)
 
     if (!s)
         fatal("out of memory");
-    s->name = must_strdup(conf->name);
+    s->name = text_copy(conf->name);
     s->type = real_type(conf);
     s->is_private = conf->is_private;
     if (s->type != SERVICE_INET)
-        s->path = must_strdup(arena_printf(master.arena, "%s/%s", conf->is_private ? "private" : "public", conf->name));
+        s->path = text_copy(arena_printf(master.arena, "%s/%s", conf->is_private ? "private" : "public", conf->name));
     list_init(&s->children);
     task_group_init(&s->watchers);
     list_append(&master.services, &s->link);
@@ -128,11 +119,18 @@ add_all_implicit(struct new_configuration *new, struct err *err)
     return 0;
 }
 
+static void
+tell_old_defaults(const struct master_cf *cf)
+{
+    for (size_t i = 0; i < cf->count; i++)
+        if (cf->services[i].chroot && strcmp(cf->services[i].fields[4], "-") == 0)
+            log_info("%s: line %u: using backwards-compatible default setting chroot=y", cf->path,
+                     cf->services[i].line);
+}
+
 static int
 read_configuration(struct new_configuration *new, struct err *err)
 {
-    const char *import;
-
     new->conf = conf_load(NULL, err);
     if (!new->conf)
         return -1;
@@ -140,12 +138,12 @@ read_configuration(struct new_configuration *new, struct err *err)
     if (master_settings_load(&new->settings, new->conf, new->arena, err) < 0 ||
         master_cf_load(new->conf, new->arena, &new->cf, err) < 0 || add_all_implicit(new, err) < 0)
         return -1;
+    tell_old_defaults(&new->cf);
     new->version = conf_string(new->conf, new->arena, "mail_version", err);
-    import = conf_string(new->conf, new->arena, "import_environment", err);
-    if (!new->version || !import)
+    if (!new->version)
         return -1;
-    new->environment = environment_import(new->arena, import, conf_directory(new->conf));
-    return 0;
+    new->environment = environment_of_services(new->arena, new->conf, err);
+    return new->environment ? 0 : -1;
 }
 
 static void

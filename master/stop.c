@@ -84,11 +84,26 @@ wait_for_phase(enum stop_phase phase, usec_t time)
             break;
 }
 
+/* The log's writer may have ended a moment ago (a reload), and what was said since waits in its socket. */
+static void may_wait
+write_rest_of_log(void)
+{
+    LIST_EACH(at, &master.services)
+    {
+        struct service *s = LIST_ENTRY(at, struct service, link);
+
+        if (s->phase == STOP_LOG)
+            demand_serve_rest(s);
+    }
+}
+
 static void may_wait
 stop_one_phase(enum stop_phase phase)
 {
     usec_t time = phase == STOP_QMGR ? QMGR_TIME : master.settings.service_drain_time;
 
+    if (phase == STOP_LOG)
+        write_rest_of_log();
     if (tell_phase(phase, false) == 0)
         return;
     wait_for_phase(phase, time + MARGIN);

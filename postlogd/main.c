@@ -191,7 +191,7 @@ static const struct service postlogd_service = {
     .prepare = prepare,
     .readable = readable,
     .reopen = reopen,
-    .sandbox = {.calls = SANDBOX_BASE},
+    .sandbox = {.calls = SANDBOX_BASE | SANDBOX_DATAGRAMS},
     .resident = true,
     .logs_itself = true,
 };

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <string.h>
 
 #include "lib/base/check.h"
@@ -15,6 +16,7 @@
 #include "qmgr/filing.h"
 #include "qmgr/notice.h"
 #include "qmgr/routing.h"
+#include "qmgr/scan.h"
 #include "qmgr/segment.h"
 
 enum {
@@ -56,6 +58,15 @@ bool
 active_has_room(void)
 {
     return !stopping && message_count() < (unsigned)settings->qmgr_message_active_limit;
+}
+
+size_t
+active_recipient_room(size_t *minimum)
+{
+    size_t limit = (size_t)settings->qmgr_message_recipient_limit;
+
+    *minimum = settings->qmgr_message_recipient_minimum > 0 ? (size_t)settings->qmgr_message_recipient_minimum : 1;
+    return limit > message_recipients() ? limit - message_recipients() : 0;
 }
 
 /* ---- the end of a turn ---- */
@@ -185,7 +196,19 @@ on_tick(void *arg)
 static bool
 all_are_done(const struct message *message)
 {
-    return message_count_recipients(message, RECIPIENT_DONE) == message->envelope->recipient_count;
+    return message_count_recipients(message, RECIPIENT_DONE) == message->envelope->recipient_count &&
+           !message->rest.more && !message->left_deferred;
+}
+
+/* One in the journal comes with all its recipients. Those that memory has no room for get a file, and are read from there
+ * as room permits. */
+static bool
+has_too_many(const struct message *message)
+{
+    size_t minimum, room = active_recipient_room(&minimum), own = message->envelope->recipient_count;
+    size_t limit = (size_t)settings->qmgr_message_recipient_limit;
+
+    return !message->in_file && own > minimum && room == 0 && message_recipients() > limit;
 }
 
 void
@@ -200,9 +223,14 @@ active_take_up(struct message *message)
         active_progress(message);
         return;
     }
+    if (has_too_many(message)) {
+        message->going_out = message->too_many = true;
+        active_progress(message);
+        return;
+    }
     log_info("%s: from=<%s>, size=%" PRId64 ", nrcpt=%u (queue active)", message->id,
              addr_quote(message->arena, message->envelope->sender), message->envelope->text_length,
-             (unsigned)message->envelope->recipient_count);
+             (unsigned)(message->in_file ? message->rest.total : message->envelope->recipient_count));
     routing_start(message);
 }
 
@@ -230,6 +258,8 @@ on_left(struct message *message, enum filing_result result, const struct err *er
         try_again_later(message);
         return;
     }
+    if (message->too_many && !stopping)
+        scan_want_incoming(false);
     end(message);
 }
 
@@ -277,14 +307,15 @@ is_too_old(const struct message *message)
 static void
 expire(struct message *message)
 {
+    if (!message->expired)
+        log_info("%s: from=<%s>, status=%s, returned to sender", message->id,
+                 addr_quote(message->arena, message->envelope->sender),
+                 message->force_expire ? "force-expired" : "expired");
     message->expired = true;
-    log_info("%s: from=<%s>, status=%s, returned to sender", message->id,
-             addr_quote(message->arena, message->envelope->sender),
-             message->force_expire ? "force-expired" : "expired");
     for (size_t i = 0; i < message->envelope->recipient_count; i++)
         if (message->recipients[i].state == RECIPIENT_DEFERRED)
             message->recipients[i].state = RECIPIENT_FAILED;
-    notice_send(message, BOUNCE_FAILED);
+    active_progress(message);
 }
 
 static void
@@ -311,13 +342,48 @@ leave(struct message *message)
         filing_leave(message, "incoming", 0, on_left);
 }
 
-static bool
-wants_success_notice(const struct message *message)
+static void
+on_next_pass(struct message *message, enum filing_result result, const struct err *err)
 {
+    if (result == FILING_FAILED) {
+        log_warning("%s: could not read more recipients: %s", message->id, err->text);
+        try_again_later(message);
+        return;
+    }
+    if (result == FILING_GONE)
+        message->removed = true;
+    if (result == FILING_GONE || message->going_out || message_count_recipients(message, RECIPIENT_TODO) == 0)
+        active_progress(message);
+    else
+        routing_start(message);
+}
+
+/* The limit of the transports that it goes to takes the place of that for all, which holds before that is known. */
+static void
+next_pass(struct message *message)
+{
+    size_t minimum, most = active_recipient_room(&minimum), room = sched_room(&message->sched);
+
+    if (room < INT_MAX)
+        most = room;
+    filing_next_pass(message, most > minimum ? most : minimum, on_next_pass);
+}
+
+static unsigned
+count_success_to_tell(const struct message *message)
+{
+    unsigned count = 0;
+
     for (size_t i = 0; i < message->envelope->recipient_count; i++)
-        if (message->recipients[i].tell_success)
-            return true;
-    return false;
+        count += message->recipients[i].tell_success;
+    return count;
+}
+
+/* Is it time for a notice of so many recipients? Those of passes are gathered. */
+static bool
+is_worth_telling(const struct message *message, unsigned count)
+{
+    return count > 0 && !stopping && (count >= RECIPIENTS_IN_A_NOTICE || !message->rest.more);
 }
 
 static bool
@@ -330,23 +396,28 @@ is_delay_notice_due(const struct message *message)
 void
 active_progress(struct message *message)
 {
+    bool any_deferred;
+
     drop_image_if_unread(message);
     if (!message_is_idle(message))
         return;
+    any_deferred = message_count_recipients(message, RECIPIENT_DEFERRED) > 0;
     if (message->removed)
         end(message);
-    else if (message_count_recipients(message, RECIPIENT_FAILED) > 0 && !message->notice_failed && !stopping)
+    else if (!message->notice_failed && is_worth_telling(message, message_count_recipients(message, RECIPIENT_FAILED)))
         notice_send(message, BOUNCE_FAILED);
-    else if (wants_success_notice(message) && !stopping)
-        notice_send(message, BOUNCE_SUCCESS);
+    else if (is_worth_telling(message, count_success_to_tell(message)))
+        notice_send(message, message->envelope->trace_flags ? BOUNCE_VERIFY : BOUNCE_SUCCESS);
     else if (all_are_done(message))
         finish(message);
     else if (message->going_out || message_count_recipients(message, RECIPIENT_TODO) > 0)
         leave(message);
-    else if (!message->notice_failed && is_too_old(message))
+    else if (any_deferred && !message->notice_failed && is_too_old(message))
         expire(message);
-    else if (!message->notice_failed && is_delay_notice_due(message))
+    else if (any_deferred && !message->notice_failed && is_delay_notice_due(message))
         notice_send(message, BOUNCE_DELAYED);
+    else if (message->rest.more)
+        next_pass(message);
     else
         defer(message);
 }

@@ -4,7 +4,7 @@
  *   active_take_up()   logged, routed (routing.h), given to the scheduler
  *   delivery.h         requests and their results, for each recipient
  *   active_progress()  when nothing is outstanding: senders are told (notice.h), and then the message is removed,
- *                      or deferred to a queue file, or, when the system stops, handed back to disk
+ *                      or its next pass is read (message.h), or it is deferred to a queue file, or, when the system stops, handed back to disk
  *
  * A message that is in the journal for longer than journal_file_delay gets a file in active/ meanwhile, and its image is
  * given back. */
@@ -39,6 +39,9 @@ bool active_is_stopping(void);
 
 /* Makes a file of a message in the journal (of all: id NULL), and waits for it. */
 void may_wait active_file(const char *id, usec_t deadline);
+
+/* How many recipients more may be in memory; *minimum gets how many a message may have in any case, at least 1. */
+size_t active_recipient_room(size_t *minimum);
 
 /* Is there room for more from disk? */
 bool active_has_room(void);

@@ -11,13 +11,14 @@
 #include "lib/base/map.h"
 #include "lib/mail/addr.h"
 #include "lib/mail/messages.h"
+#include "lib/mail/verp.h"
 #include "lib/run/loop.h"
 #include "qmgr/active.h"
 #include "qmgr/filing.h"
 #include "qmgr/outlet.h"
 #include "qmgr/segment.h"
 
-enum { TRACE_VERIFY = 256, TRACE_VERBOSE = 1024, ATTEMPTS = 3, PATH_SIZE = 300 };
+enum { ATTEMPTS = 3, PATH_SIZE = 300 };
 
 /* A request under way. */
 struct request {
@@ -101,6 +102,7 @@ delivery_limits(void *ctx, const char *transport, struct sched_limits *limits)
                    .positive = feedback(transport, "_destination_concurrency_positive_feedback"),
                    .negative = feedback(transport, "_destination_concurrency_negative_feedback"),
                    .failed_cohort_limit = number(transport, "_destination_concurrency_failed_cohort_limit", 1)},
+        .memory_limit = number(transport, "_recipient_limit", 20000),
         .recipient_limit = number(transport, "_destination_recipient_limit", 50),
         .rate_delay = duration(transport, "_destination_rate_delay"),
         .transport_rate_delay = duration(transport, "_transport_rate_delay"),
@@ -123,7 +125,7 @@ note_done(struct message *message, uint32_t i)
     struct err err;
 
     recipient->state = RECIPIENT_DONE;
-    if (message->envelope->recipient_count == 1)
+    if (message->envelope->recipient_count == 1 && !message->in_passes)
         return; /* the message itself is struck or removed */
     if (message->segment && !message->in_file)
         segment_strike_recipient(message, i);
@@ -134,21 +136,24 @@ note_done(struct message *message, uint32_t i)
         log_warning("%s: %s", message->id, err.text);
 }
 
-static const struct delivered_recipient *
-copy_result(struct arena *arena, const struct delivered_recipient *from)
+/* Of a question, whatever the answer: it is reported, and nothing is left to do. */
+static void
+take_verdict(struct message *message, uint32_t i, const struct delivered_recipient *result)
 {
-    struct delivered_recipient *to = ARENA_NEW(arena, struct delivered_recipient);
+    struct delivered_recipient verdict = *result;
 
-    to->index = from->index;
-    to->result = from->result;
-    to->status = arena_strdup(arena, from->status);
-    to->action = arena_strdup(arena, from->action);
-    to->reason = arena_strdup(arena, from->reason);
-    to->diag_type = arena_strdup(arena, from->diag_type);
-    to->diag_text = arena_strdup(arena, from->diag_text);
-    to->mta_type = arena_strdup(arena, from->mta_type);
-    to->mta_name = arena_strdup(arena, from->mta_name);
-    return to;
+    verdict.action =
+        result->result == DELIVERED_DEFERRED || result->result == DELIVERED_BOUNCED ? "undeliverable" : "deliverable";
+    message->recipients[i].tell_success = true;
+    message->recipients[i].result = message_copy_result(message->pass_arena, &verdict);
+    note_done(message, i);
+}
+
+/* The first attempt is to be reported (sendmail -v), however it ended. A message that has become a file had its own. */
+static bool
+is_traced(const struct message *message)
+{
+    return (message->envelope->trace_flags & TRACE_VERBOSE) && !message->in_file;
 }
 
 static void
@@ -158,16 +163,24 @@ take_result(struct message *message, uint32_t i, const struct delivered_recipien
 
     if (recipient->state == RECIPIENT_DONE)
         return;
+    if (message->envelope->trace_flags & TRACE_VERIFY) {
+        take_verdict(message, i, result);
+        return;
+    }
+    if (is_traced(message)) {
+        recipient->tell_success = true;
+        recipient->result = message_copy_result(message->pass_arena, result);
+    }
     if (result->result == DELIVERED_DEFERRED) {
         recipient->state = RECIPIENT_DEFERRED;
-        recipient->result = copy_result(message->arena, result);
+        recipient->result = message_copy_result(message->pass_arena, result);
     } else if (result->result == DELIVERED_BOUNCED) {
         recipient->state = RECIPIENT_FAILED;
-        recipient->result = copy_result(message->arena, result);
+        recipient->result = message_copy_result(message->pass_arena, result);
     } else {
         if ((message->envelope->recipients[i].notify & NOTIFY_SUCCESS) && *result->action) {
             recipient->tell_success = true;
-            recipient->result = copy_result(message->arena, result);
+            recipient->result = message_copy_result(message->pass_arena, result);
         }
         note_done(message, i);
     }
@@ -282,7 +295,7 @@ on_delivered(void *ctx, struct link_message *reply, const struct err *err)
         const struct msg_delivered *delivered = reply->message;
         take_results(message, request->entry, delivered);
         finish(request, outcomes[delivered->hop], delivered->hop_status,
-               delivered->hop == HOP_DEAD ? suspended(message->arena, delivered->hop_reason) : "");
+               delivered->hop == HOP_DEAD ? suspended(message->pass_arena, delivered->hop_reason) : "");
         link_close_fds(reply);
     } else {
         lost(request, err->text);
@@ -342,6 +355,8 @@ call_agent(struct request *request, const char *transport, const char *nexthop, 
     char service[PATH_SIZE];
     int result;
 
+    if (verp_is_wanted(envelope))
+        deliver.sender = verp_sender(message->pass_arena, envelope, &envelope->recipients[entry->recipients[0]]);
     if (arena)
         recipients = arena_array(arena, entry->count, sizeof(*recipients));
     fill_recipients(message, entry, recipients);
@@ -398,7 +413,7 @@ static struct request *
 request_new(struct sched_entry *entry, bool put_off)
 {
     struct message *message = CONTAINER_OF(entry->message, struct message, sched);
-    struct request *request = ARENA_NEW(message->arena, struct request);
+    struct request *request = ARENA_NEW(message->pass_arena, struct request);
 
     *request = (struct request){.message = message, .entry = entry, .put_off = put_off};
     return request;
@@ -418,5 +433,5 @@ delivery_put_off(void *ctx, struct sched_entry *entry, const char *status, const
     struct request *request = request_new(entry, true);
 
     (void)ctx;
-    start(request, "retry", arena_printf(request->message->arena, "%s %s", status, reason));
+    start(request, "retry", arena_printf(request->message->pass_arena, "%s %s", status, reason));
 }

@@ -25,10 +25,17 @@ struct filing {
     const char *to; /* a queue */
     int64_t mtime;
     int segment_fd; /* -1: no image is to be written */
+    struct journal_segment_info segment;
     uint64_t offset, length;
     struct envelope envelope; /* with a copy of the recipients, their status as of now */
     struct bounce_log_entry *log;
     size_t log_count;
+    bool log_goes_on; /* there are reasons of earlier passes */
+
+    struct arena *pass; /* the recipients of the next pass; NULL: none are read */
+    struct queue_file_rest rest;
+    struct envelope_recipient *more;
+    size_t more_count;
 
     enum filing_result result;
     struct err err;
@@ -76,6 +83,7 @@ copy_reasons(struct filing *filing)
 {
     const struct message *message = filing->message;
 
+    filing->log_goes_on = message->left_deferred;
     filing->log = arena_array(filing->arena, message->envelope->recipient_count, sizeof(struct bounce_log_entry));
     for (size_t i = 0; i < message->envelope->recipient_count; i++) {
         const struct envelope_recipient *given = &message->envelope->recipients[i];
@@ -99,6 +107,17 @@ run_in_thread(void *arg)
 }
 
 static void
+take_pass(struct filing *filing)
+{
+    if (filing->result != FILING_DONE) {
+        arena_free(&filing->pass);
+        return;
+    }
+    filing->message->rest = filing->rest;
+    message_next_pass(filing->message, filing->pass, filing->more, filing->more_count);
+}
+
+static void
 back_in_loop(void *arg)
 {
     struct filing *filing = arg;
@@ -110,6 +129,8 @@ back_in_loop(void *arg)
     if (filing->offsets && filing->result == FILING_DONE)
         for (size_t i = 0; i < message->envelope->recipient_count; i++)
             message->envelope->recipients[i].offset = filing->offsets[i];
+    if (filing->pass)
+        take_pass(filing);
     filing->done(message, filing->result, &filing->err);
     arena_free(&arena);
 }
@@ -128,6 +149,7 @@ filing_new(struct message *message, void (*run)(struct filing *),
     filing->segment_fd = -1;
     if (message->segment && !message->in_file) {
         filing->segment_fd = message->segment->fd;
+        filing->segment = message->segment->info;
         filing->offset = message->offset;
         filing->length = message->length;
     }
@@ -160,8 +182,8 @@ static int
 write_file(struct filing *filing, const char *path)
 {
     struct queue_file_target target = {.queue_dir_fd = dir->fd, .path = path, .mtime = filing->mtime, .mode = 0700};
-    struct source *source =
-        source_open_image(filing->arena, filing->segment_fd, filing->offset, filing->length, &filing->err);
+    struct source *source = source_open_image(filing->arena, filing->segment_fd, &filing->segment, filing->offset,
+                                              filing->length, &filing->err);
     struct queue_file_content content = {.read = read_source, .ctx = source};
 
     if (!source || queue_file_write(&target, &filing->envelope, &content, &filing->err) < 0) {
@@ -216,14 +238,16 @@ static int
 write_log(struct filing *filing)
 {
     const char *path = queue_dir_path(dir, filing->arena, "defer", filing->id);
+    int (*put)(int, const char *, const struct bounce_log_entry *, size_t, bool, struct err *) =
+        filing->log_goes_on ? bounce_log_append : bounce_log_write;
 
     if (filing->log_count == 0)
         return 0;
-    if (bounce_log_write(dir->fd, path, filing->log, filing->log_count, old_form, &filing->err) == 0)
+    if (put(dir->fd, path, filing->log, filing->log_count, old_form, &filing->err) == 0)
         return 0;
     if (filing->err.code != ENOENT || queue_dir_make_parents(dir, path, &filing->err) < 0)
         return -1;
-    return bounce_log_write(dir->fd, path, filing->log, filing->log_count, old_form, &filing->err);
+    return put(dir->fd, path, filing->log, filing->log_count, old_form, &filing->err);
 }
 
 static void
@@ -255,6 +279,21 @@ run_leave(struct filing *filing)
         (void)write_file(filing, queue_dir_path(dir, filing->arena, filing->to, filing->id));
     else
         move_file(filing);
+}
+
+static void
+run_next_pass(struct filing *filing)
+{
+    int fd;
+
+    if (write_log(filing) < 0)
+        filing->err.kind = ERR_NONE;
+    fd = open_file(filing, "active", O_RDONLY);
+    if (fd < 0)
+        return;
+    if (queue_file_read_more(fd, filing->pass, &filing->rest, &filing->more, &filing->more_count, &filing->err) < 0)
+        filing->result = FILING_FAILED;
+    close(fd);
 }
 
 static void
@@ -296,6 +335,19 @@ filing_leave(struct message *message, const char *queue, int64_t next_attempt,
     filing->mtime = next_attempt;
     if (strcmp(queue, "deferred") == 0)
         copy_reasons(filing);
+    start(filing);
+}
+
+void
+filing_next_pass(struct message *message, size_t most,
+                 void (*done)(struct message *, enum filing_result, const struct err *))
+{
+    struct filing *filing = filing_new(message, run_next_pass, done);
+
+    filing->pass = arena_new();
+    filing->rest = message->rest;
+    filing->rest.most = most;
+    copy_reasons(filing);
     start(filing);
 }
 

@@ -30,6 +30,11 @@ void filing_write_active(struct message *, void (*done)(struct message *, enum f
 void filing_leave(struct message *, const char *queue, int64_t next_attempt,
                   void (*done)(struct message *, enum filing_result, const struct err *));
 
+/* Logs the reasons of those deferred, and reads the recipients of the next pass, `most` at most; they are the message's
+ * when it is done. */
+void filing_next_pass(struct message *, size_t most,
+                      void (*done)(struct message *, enum filing_result, const struct err *));
+
 /* Removes its file from active/. */
 void filing_remove(struct message *, void (*done)(struct message *, enum filing_result, const struct err *));
 

@@ -78,11 +78,23 @@ start(struct err *err)
         router_new(service_socket_path(arena_printf(service_arena(), "private/%s", settings.rewrite_service_name))));
     active_init(&settings);
     active_start();
-    if (replay_all(err) < 0 || scan_reset_active(err) < 0)
-        return -1;
+    /* What can't be read or moved now is tried again later; the rest of the mail does not wait for it. */
+    if (replay_all(err) < 0)
+        log_warning("%s", err->text);
+    scan_reset_active();
     scan_start();
     replay_watch();
     return 0;
+}
+
+/* All that is there, also what nobody told us of: a stop leaves no segment, if it can be helped. */
+static void may_wait
+take_over_rest(void)
+{
+    struct err err;
+
+    if (replay_all(&err) < 0)
+        log_warning("%s", err.text);
 }
 
 static void
@@ -90,10 +102,10 @@ drain(void)
 {
     if (!active_leave_all(PATIENCE, loop_now() + STOP_TIME))
         log_warning("some messages could not be put on disk as files; they stay in the journal");
-    replay_orphans();
+    take_over_rest();
     /* What that brought to light. */
     if (active_leave_all(0, loop_now() + STOP_TIME))
-        replay_orphans();
+        take_over_rest();
 }
 
 static const struct service qmgr_service = {
@@ -102,10 +114,11 @@ static const struct service qmgr_service = {
     .start = start,
     .serve = control_serve,
     .drain = drain,
-    .sandbox = {.calls =
-                    SANDBOX_BASE | SANDBOX_ACCEPT | SANDBOX_UNIX | SANDBOX_FDPASS | SANDBOX_FILES | SANDBOX_THREADS,
+    .sandbox = {.calls = SANDBOX_BASE | SANDBOX_ACCEPT | SANDBOX_LINKS | SANDBOX_UNIX | SANDBOX_READ | SANDBOX_MOVE |
+                         SANDBOX_QUEUE | SANDBOX_THREADS,
                 .may_write_files = true,
-                .no_landlock = true},
+                .write_paths = (const char *const[]){".", NULL},
+                .read_paths = (const char *const[]){"/etc/localtime", NULL}},
     .resident = true,
 };
 

@@ -7,6 +7,7 @@
 enum { MESSAGE_MAGIC = 0x6d736771 };
 
 static struct map *by_id;
+static size_t in_memory; /* recipients */
 
 struct message *
 message_new(void)
@@ -15,7 +16,7 @@ message_new(void)
     struct message *message = ARENA_NEW(arena, struct message);
 
     message->magic = MESSAGE_MAGIC;
-    message->arena = arena;
+    message->arena = message->pass_arena = message->sched.arena = arena;
     return message;
 }
 
@@ -29,13 +30,22 @@ message_register(struct message *message)
     if (map_get_text(by_id, message->id))
         return false;
     map_put_text(by_id, message->id, message);
-    message->recipients = arena_array(message->arena, envelope->recipient_count, sizeof(*message->recipients));
+    message->recipients = arena_array(message->pass_arena, envelope->recipient_count, sizeof(*message->recipients));
     for (size_t i = 0; i < envelope->recipient_count; i++) {
         message->recipients[i].address = envelope->recipients[i].address;
         if (envelope->recipients[i].status != RCPT_TODO)
             message->recipients[i].state = RECIPIENT_DONE;
     }
+    in_memory += envelope->recipient_count;
+    message->in_passes = message->rest.more;
     return true;
+}
+
+static void
+free_pass(struct message *message)
+{
+    if (message->pass_arena != message->arena)
+        arena_free(&message->pass_arena);
 }
 
 void
@@ -44,8 +54,11 @@ message_free(struct message **message)
     struct arena *arena = (*message)->arena;
 
     check((*message)->magic == MESSAGE_MAGIC && !(*message)->segment && message_is_idle(*message));
-    if ((*message)->recipients)
+    if ((*message)->recipients) {
         map_remove_text(by_id, (*message)->id);
+        in_memory -= (*message)->envelope->recipient_count;
+    }
+    free_pass(*message);
     list_remove(&(*message)->by_age);
     loop_timer_clear(&(*message)->again);
     (*message)->magic = 0;
@@ -66,6 +79,80 @@ unsigned
 message_count(void)
 {
     return by_id ? (unsigned)map_count(by_id) : 0;
+}
+
+size_t
+message_recipients(void)
+{
+    return in_memory;
+}
+
+static bool
+is_to_be_told(const struct recipient *recipient)
+{
+    return recipient->result && (recipient->state == RECIPIENT_FAILED || recipient->tell_success);
+}
+
+static void
+take_along(struct arena *arena, struct envelope_recipient *given, struct recipient *recipient)
+{
+    given->address = arena_strdup(arena, given->address);
+    given->original = arena_strdup(arena, given->original);
+    given->dsn_original = arena_strdup(arena, given->dsn_original);
+    recipient->address = given->address;
+    recipient->result = message_copy_result(arena, recipient->result);
+}
+
+void
+message_next_pass(struct message *message, struct arena *arena, const struct envelope_recipient *more, size_t count)
+{
+    struct envelope *envelope = message->envelope;
+    struct envelope_recipient *given = arena_array(arena, envelope->recipient_count + count, sizeof(*given));
+    struct recipient *recipients = arena_array(arena, envelope->recipient_count + count, sizeof(*recipients));
+    size_t kept = 0;
+
+    check(message_is_idle(message));
+    for (size_t i = 0; i < envelope->recipient_count; i++) {
+        check(message->recipients[i].state != RECIPIENT_TODO);
+        if (message->recipients[i].state == RECIPIENT_DEFERRED)
+            message->left_deferred = true;
+        if (!is_to_be_told(&message->recipients[i]))
+            continue;
+        given[kept] = envelope->recipients[i];
+        recipients[kept] = message->recipients[i];
+        take_along(arena, &given[kept], &recipients[kept]);
+        kept++;
+    }
+    for (size_t i = 0; i < count; i++) {
+        given[kept + i] = more[i];
+        recipients[kept + i].address = more[i].address;
+    }
+    in_memory += kept + count;
+    in_memory -= envelope->recipient_count;
+    free_pass(message);
+    message->pass_arena = arena;
+    message->route = NULL;
+    message->notice_failed = false;
+    envelope->recipients = given;
+    envelope->recipient_count = kept + count;
+    message->recipients = recipients;
+}
+
+const struct delivered_recipient *
+message_copy_result(struct arena *arena, const struct delivered_recipient *from)
+{
+    struct delivered_recipient *to = ARENA_NEW(arena, struct delivered_recipient);
+
+    to->index = from->index;
+    to->result = from->result;
+    to->status = arena_strdup(arena, from->status);
+    to->action = arena_strdup(arena, from->action);
+    to->reason = arena_strdup(arena, from->reason);
+    to->diag_type = arena_strdup(arena, from->diag_type);
+    to->diag_text = arena_strdup(arena, from->diag_text);
+    to->mta_type = arena_strdup(arena, from->mta_type);
+    to->mta_name = arena_strdup(arena, from->mta_name);
+    return to;
 }
 
 bool

@@ -4,7 +4,12 @@
  * It lies in the journal (segment is set), in a queue file in active/ (in_file), or, while a slow delivery still reads
  * the image, in both. It exists from the moment that it is taken up until it is removed, deferred to disk or handed
  * back to disk at a stop; `open` work (deliveries, a routing question, a job in the pool, a notice) keeps it alive:
- * message_is_idle() tells that there is none. */
+ * message_is_idle() tells that there is none.
+ *
+ * A message in a file is read in passes if it has more recipients than may be in memory: the envelope holds those of this
+ * pass only, the numbers of recipients count from its start. When all of them are done, deferred or failed, the reasons of
+ * the deferred are put into the log in defer/, and the next pass takes their place; those of whom the sender is still
+ * to be told go along (message_next_pass()). */
 #ifndef QMGR_MESSAGE_H
 #define QMGR_MESSAGE_H
 
@@ -15,12 +20,16 @@
 #include "lib/base/clock.h"
 #include "lib/base/list.h"
 #include "lib/mail/messages.h"
+#include "lib/mail/queue_file.h"
 #include "lib/run/link.h"
 #include "lib/run/loop.h"
 #include "qmgr/sched.h"
 
 struct segment;
 struct routing;
+
+/* envelope.trace_flags: only ask (sendmail -bv); report the first attempt (-v) */
+enum { TRACE_VERIFY = 256 | 512, TRACE_VERBOSE = 1024 };
 
 enum recipient_state {
     RECIPIENT_TODO,
@@ -45,6 +54,11 @@ struct message {
     struct envelope *envelope;    /* recipients[i].offset: in the queue file */
     struct recipient *recipients; /* envelope->recipient_count */
 
+    struct arena *pass_arena;    /* for recipients and what is made for them; the message's own, if it has one pass */
+    struct queue_file_rest rest; /* the recipients of later passes */
+    bool in_passes;              /* there are, or were, several */
+    bool left_deferred;          /* recipients of earlier passes are deferred, and logged */
+
     /* The image. */
     struct segment *segment; /* NULL: none, or no longer needed */
     uint64_t offset, length;
@@ -63,6 +77,7 @@ struct message {
     bool notice_failed;      /* bounce could not, in this pass: keep what failed as deferred */
     bool expired;            /* what is deferred is to be returned */
     bool removed;            /* all done, or the file has gone: only what is outstanding keeps it */
+    bool too_many;           /* recipients for memory: leaves the journal, to be read in passes */
     bool going_out;          /* leaves memory as soon as it is idle: the system stops */
     struct loop_timer again; /* when what could not be done is tried again */
     usec_t taken_up;         /* loop_now() */
@@ -80,6 +95,16 @@ void message_free(struct message **);
 
 struct message *message_find(const char *id);
 unsigned message_count(void);
+
+/* Recipients in memory, of all registered messages. */
+size_t message_recipients(void);
+
+/* Puts recipients (in that arena, which the message takes over) in place of those of this pass, and takes along those of
+ * whom the sender is to be told. The message is idle, and nobody is to be done. */
+void message_next_pass(struct message *, struct arena *, const struct envelope_recipient *, size_t count);
+
+/* A copy in that arena. */
+const struct delivered_recipient *message_copy_result(struct arena *, const struct delivered_recipient *);
 
 /* Goes through all: start with *position 0; false at the end. The visited one may be freed. */
 bool message_next(size_t *position, struct message **);

@@ -7,13 +7,14 @@
 #include <unistd.h>
 
 #include "lib/base/log.h"
+#include "lib/mail/verp.h"
 #include "lib/run/loop.h"
 #include "qmgr/active.h"
 #include "qmgr/filing.h"
 #include "qmgr/outlet.h"
 #include "qmgr/segment.h"
 
-enum { RECIPIENTS_IN_A_NOTICE = 1000, PATH_SIZE = 300 };
+enum { PATH_SIZE = 300 };
 
 struct notice {
     struct message *message;
@@ -28,7 +29,7 @@ concerns(const struct notice *notice, size_t i)
 {
     const struct recipient *recipient = &notice->message->recipients[i];
 
-    if (notice->kind == BOUNCE_SUCCESS)
+    if (notice->kind == BOUNCE_SUCCESS || notice->kind == BOUNCE_VERIFY)
         return recipient->tell_success;
     return recipient->result &&
            recipient->state == (notice->kind == BOUNCE_DELAYED ? RECIPIENT_DEFERRED : RECIPIENT_FAILED);
@@ -63,8 +64,10 @@ sender_was_told(struct notice *notice)
             log_warning("%s: %s", message->id, err.text);
         return;
     }
+    if (notice->kind == BOUNCE_VERIFY)
+        message->envelope->trace_flags &= TRACE_VERIFY; /* a report of deliveries is of the first attempt only */
     for (size_t j = 0; j < notice->count; j++) {
-        if (notice->kind == BOUNCE_SUCCESS)
+        if (notice->kind == BOUNCE_SUCCESS || notice->kind == BOUNCE_VERIFY)
             message->recipients[notice->recipients[j]].tell_success = false;
         else
             note_told(message, notice->recipients[j]);
@@ -109,12 +112,31 @@ on_bounced(void *ctx, struct link_message *reply, const struct err *err)
 
 /* ---- the request ---- */
 
+/* A notice of a failure for each recipient, to the sender that this recipient's copy had. */
+static bool
+is_for_one(const struct notice *notice)
+{
+    return notice->kind == BOUNCE_FAILED && verp_is_wanted(notice->message->envelope) &&
+           !active_settings()->disable_verp_bounces;
+}
+
+static const char *
+sender_to_tell(const struct notice *notice)
+{
+    const struct message *message = notice->message;
+
+    if (!is_for_one(notice))
+        return message->envelope->sender;
+    return verp_sender(message->pass_arena, message->envelope, &message->envelope->recipients[notice->recipients[0]]);
+}
+
 static void
 collect(struct notice *notice, struct bounce_recipient *recipients)
 {
     struct message *message = notice->message;
+    size_t most = is_for_one(notice) ? 1 : RECIPIENTS_IN_A_NOTICE;
 
-    for (size_t i = 0; i < message->envelope->recipient_count && notice->count < RECIPIENTS_IN_A_NOTICE; i++) {
+    for (size_t i = 0; i < message->envelope->recipient_count && notice->count < most; i++) {
         const struct envelope_recipient *given = &message->envelope->recipients[i];
         const struct delivered_recipient *result = message->recipients[i].result;
 
@@ -141,7 +163,7 @@ collect(struct notice *notice, struct bounce_recipient *recipients)
 static const char *
 service_for(const struct notice *notice)
 {
-    if (notice->kind == BOUNCE_SUCCESS)
+    if (notice->kind == BOUNCE_SUCCESS || notice->kind == BOUNCE_VERIFY)
         return active_settings()->trace_service_name;
     if (notice->kind == BOUNCE_DELAYED || notice->message->expired)
         return active_settings()->defer_service_name;
@@ -155,7 +177,7 @@ ask(struct notice *notice, struct bounce_recipient *recipients, struct err *err)
     struct msg_bounce bounce = {.kind = notice->kind,
                                 .queue_id = message->id,
                                 .queue_name = "active",
-                                .sender = message->envelope->sender,
+                                .sender = sender_to_tell(notice),
                                 .envelope_id = message->envelope->envelope_id,
                                 .ret_flags = message->envelope->ret_flags,
                                 .arrival_usec = message_arrival(message),
@@ -187,15 +209,15 @@ ask(struct notice *notice, struct bounce_recipient *recipients, struct err *err)
 void
 notice_send(struct message *message, int kind)
 {
-    struct notice *notice = ARENA_NEW(message->arena, struct notice);
+    struct notice *notice = ARENA_NEW(message->pass_arena, struct notice);
     struct bounce_recipient *recipients;
     size_t most = message->envelope->recipient_count < RECIPIENTS_IN_A_NOTICE ? message->envelope->recipient_count
                                                                               : RECIPIENTS_IN_A_NOTICE;
     struct err err;
 
     *notice = (struct notice){.message = message, .kind = kind};
-    notice->recipients = arena_array(message->arena, most, sizeof(uint32_t));
-    recipients = arena_array(message->arena, most, sizeof(*recipients));
+    notice->recipients = arena_array(message->pass_arena, most, sizeof(uint32_t));
+    recipients = arena_array(message->pass_arena, most, sizeof(*recipients));
     collect(notice, recipients);
     if (ask(notice, recipients, &err) < 0) {
         sender_was_not_told(notice, err.text);

@@ -6,8 +6,10 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "lib/base/log.h"
@@ -20,6 +22,7 @@
 #include "qmgr/segment.h"
 
 enum { NAME_LEN = 8 };
+#define LOOK_THROUGH_TIME SECONDS(10)
 
 /* An image. */
 struct found {
@@ -47,12 +50,17 @@ struct takeover {
     struct arena *arena;
     struct candidate *candidates;
     bool whole_directory; /* the thread lists it; else the candidates are given */
+    bool sweep_done_lists;
     bool failed;
     struct err err;
 };
 
 static const struct queue_dir *queue;
 static int journal_fd = -1;
+
+/* Segments that were locked when we looked and that nobody has told us of: their writers will announce them, or die. */
+static bool strangers;
+static bool watching;
 
 void
 replay_init(const struct queue_dir *dir, int fd)
@@ -117,6 +125,8 @@ on_damaged(void *ctx, uint64_t offset)
 static void
 take_over(struct candidate *candidate)
 {
+    struct stat st;
+
     candidate->fd = openat(journal_fd, candidate->name, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
     candidate->end = &candidate->found;
     if (candidate->fd < 0) {
@@ -126,6 +136,13 @@ take_over(struct candidate *candidate)
     if (flock(candidate->fd, LOCK_EX | LOCK_NB) < 0) {
         close(candidate->fd);
         candidate->fd = -1;
+        return;
+    }
+    /* Its writer may have removed it just now, and its done-list: all in it was done. */
+    if (fstat(candidate->fd, &st) < 0 || st.st_nlink == 0) {
+        close(candidate->fd);
+        candidate->fd = -1;
+        candidate->missing = true;
         return;
     }
     if (journal_segment_read(candidate->fd, &candidate->info, &candidate->err) < 0 ||
@@ -175,9 +192,12 @@ run(void *arg)
 {
     struct takeover *takeover = arg;
 
-    if (takeover->whole_directory && list_directory(takeover) < 0) {
-        takeover->failed = true;
-        return;
+    if (takeover->whole_directory) {
+        journal_sweep(journal_fd, takeover->sweep_done_lists);
+        if (list_directory(takeover) < 0) {
+            takeover->failed = true;
+            return;
+        }
     }
     for (struct candidate *candidate = takeover->candidates; candidate; candidate = candidate->next)
         take_over(candidate);
@@ -239,8 +259,10 @@ take_up_all(struct candidate *candidate)
     struct segment *segment;
     unsigned count = 0;
 
-    if (candidate->missing)
+    if (candidate->missing && candidate->info.segment)
         segment_gone(candidate->info.segment, candidate->info.generation);
+    else if (candidate->fd < 0 && !segment_is_attended((uint32_t)strtoul(candidate->name, NULL, 16)))
+        strangers = true;
     if (candidate->fd < 0)
         return;
     if (candidate->failed) {
@@ -278,9 +300,14 @@ replay_all(struct err *err)
     struct arena *arena = arena_new();
     struct takeover takeover = {.arena = arena, .whole_directory = true};
 
+    /* Between start and stop cleanup makes segments. */
+    takeover.sweep_done_lists = !watching || service_is_terminating();
+    strangers = false;
     take_over_all(&takeover);
-    if (takeover.failed)
+    if (takeover.failed) {
         *err = takeover.err;
+        strangers = true; /* once more, soon */
+    }
     arena_free(&arena);
     return takeover.failed ? -1 : 0;
 }
@@ -311,18 +338,43 @@ replay_orphans(void)
     arena_free(&arena);
 }
 
+/* A writer may die before it has told us of its segment: the directory is looked through again when it changed (a new
+ * segment), while there are strangers, and now and then in any case. */
+static bool
+must_look_through(struct timespec *changed, usec_t *last)
+{
+    struct stat st;
+    bool due = strangers || loop_now() - *last > LOOK_THROUGH_TIME;
+
+    if (fstat(journal_fd, &st) == 0 &&
+        (st.st_mtim.tv_sec != changed->tv_sec || st.st_mtim.tv_nsec != changed->tv_nsec)) {
+        *changed = st.st_mtim;
+        due = true;
+    }
+    if (due)
+        *last = loop_now();
+    return due;
+}
+
 static void
 watch(void *arg)
 {
-    struct err err;
+    struct timespec changed = {0};
+    usec_t last = 0;
+    struct err err, why;
 
     (void)arg;
-    while (task_sleep(SECONDS(1), &err) == 0)
-        replay_orphans();
+    while (task_sleep(SECONDS(1), &err) == 0) {
+        if (!must_look_through(&changed, &last))
+            replay_orphans();
+        else if (replay_all(&why) < 0)
+            log_warning("%s", why.text);
+    }
 }
 
 void
 replay_watch(void)
 {
+    watching = true;
     task_spawn(service_tasks(), "replay", watch, NULL);
 }

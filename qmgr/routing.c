@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "lib/base/log.h"
+#include "lib/mail/verp.h"
 #include "lib/run/loop.h"
 #include "qmgr/active.h"
 
@@ -55,7 +56,7 @@ apply_filter(struct message *message, struct sched_target *target)
     const char *filter = message->envelope->content_filter, *colon = strchr(filter, ':');
     const char *at = strrchr(target->address, '@');
 
-    target->transport = colon ? arena_strndup(message->arena, filter, (size_t)(colon - filter)) : filter;
+    target->transport = colon ? arena_strndup(message->pass_arena, filter, (size_t)(colon - filter)) : filter;
     target->nexthop = colon ? colon + 1 : "";
     if (!*target->nexthop)
         target->nexthop = active_settings()->default_filter_nexthop;
@@ -72,7 +73,7 @@ make_target(struct routing *routing, unsigned i, struct sched_target *target)
     *target = (struct sched_target){answer->transport, answer->nexthop, answer->address, routing->recipients[i]};
     message->recipients[routing->recipients[i]].address = answer->address;
     if (answer->flags & ROUTE_FAIL)
-        route_to_reason(target, "retry", arena_printf(message->arena, "4.3.0 %s", answer->reason));
+        route_to_reason(target, "retry", arena_printf(message->pass_arena, "4.3.0 %s", answer->reason));
     else if (answer->flags & ROUTE_ERROR)
         route_to_reason(target, active_settings()->error_service_name,
                         *answer->nexthop ? answer->nexthop : answer->reason);
@@ -94,10 +95,11 @@ schedule(struct routing *routing)
         return;
     }
     if (routing->count > 1)
-        targets = arena_array(message->arena, routing->count, sizeof(*targets));
+        targets = arena_array(message->pass_arena, routing->count, sizeof(*targets));
     for (unsigned i = 0; i < routing->count; i++)
         make_target(routing, i, &targets[i]);
-    sched_add(active_scheduler(), &message->sched, message->arena, targets, routing->count, loop_now());
+    message->sched.one_each = verp_is_wanted(message->envelope);
+    sched_add(active_scheduler(), &message->sched, message->pass_arena, targets, routing->count, loop_now());
     active_want_turn();
 }
 
@@ -151,7 +153,7 @@ ask(struct routing *routing)
 
     if (count > ASKED_AT_ONCE)
         count = ASKED_AT_ONCE;
-    if (router_resolve_async(router, routing->message->arena, routing->message->envelope->sender,
+    if (router_resolve_async(router, routing->message->pass_arena, routing->message->envelope->sender,
                              &routing->addresses[routing->asked], count, &routing->answers[routing->asked], on_answers,
                              routing, &err) < 0)
         no_answer(routing, err.text);
@@ -185,13 +187,15 @@ apply_redirect(struct message *message)
 void
 routing_start(struct message *message)
 {
-    struct arena *arena = message->arena;
+    struct arena *arena = message->pass_arena;
     struct routing *routing = ARENA_NEW(arena, struct routing);
     size_t total = message->envelope->recipient_count;
     bool all_known = true;
 
-    if (*message->envelope->redirect)
+    if (*message->envelope->redirect) {
         apply_redirect(message);
+        message->rest.more = false;
+    }
     routing->message = message;
     routing->recipients = arena_array(arena, total, sizeof(uint32_t));
     routing->addresses = arena_array(arena, total, sizeof(const char *));

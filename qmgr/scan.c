@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -19,6 +20,7 @@
 enum {
     SLICE_NAMES = 1000,  /* looked at in one go */
     SLICE_FILES = 100,   /* taken up in one go */
+    LARGE_FILE = 65536,  /* may have so many recipients that their memory is kept apart */
     EARLY_SECONDS = 1,   /* a file whose time comes so soon is taken up */
     LOCKED_SECONDS = 60, /* one that somebody else has locked waits so long */
     MODE_FLUSH = 0040,   /* group bits: flushed by id or site; to be returned at once */
@@ -45,6 +47,7 @@ static usec_t last_deferred;
 struct picked {
     char *id;
     unsigned mode;
+    int64_t size;
     bool skip; /* in hand already */
     struct message *message;
     enum { PICKED_TAKEN, PICKED_GONE, PICKED_LOCKED, PICKED_CORRUPT, PICKED_FAILED } outcome;
@@ -55,6 +58,7 @@ struct slice_job {
     struct arena *arena;
     const struct queue_scan *scan;
     int64_t now;
+    size_t room, minimum; /* recipients that may still come into memory, and that each message may have at least */
     struct picked files[SLICE_FILES];
     unsigned count;
     bool at_end;
@@ -98,6 +102,7 @@ look(void *arg)
             !is_due(job, &st))
             continue;
         job->files[job->count].id = arena_strdup(job->arena, id);
+        job->files[job->count].size = st.st_size;
         job->files[job->count++].mode = st.st_mode;
     }
 }
@@ -116,16 +121,21 @@ put_back(const char *queue, struct picked *picked, const char *active_path, int6
 }
 
 static int
-read_message(int fd, struct picked *picked)
+read_message(int fd, struct slice_job *job, struct picked *picked)
 {
     struct message *message = message_new();
     uint64_t content;
 
     message->envelope = ARENA_NEW(message->arena, struct envelope);
-    if (queue_file_read(fd, message->arena, message->envelope, &content, &picked->err) < 0) {
+    if (picked->size > LARGE_FILE)
+        message->pass_arena = arena_new();
+    message->rest.most = job->room > job->minimum ? job->room : job->minimum;
+    if (queue_file_read_some(fd, message->arena, message->pass_arena, message->envelope, &content, &message->rest,
+                             &picked->err) < 0) {
         message_free(&message);
         return -1;
     }
+    job->room -= message->envelope->recipient_count < job->room ? message->envelope->recipient_count : job->room;
     message->envelope->queue_id = message->id = arena_strdup(message->arena, picked->id);
     message->in_file = true;
     message->force_expire = picked->mode & MODE_EXPIRE;
@@ -160,7 +170,7 @@ take_file(struct slice_job *job, struct picked *picked)
     if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
         picked->outcome = PICKED_LOCKED;
         put_back("incoming", picked, path, job->now + LOCKED_SECONDS);
-    } else if (read_message(fd, picked) < 0) {
+    } else if (read_message(fd, job, picked) < 0) {
         struct err why = picked->err;
         picked->outcome = why.kind == ERR_SYNTAX ? PICKED_CORRUPT : PICKED_FAILED;
         put_back(why.kind == ERR_SYNTAX ? "corrupt" : job->scan->queue, picked, path, 0);
@@ -184,6 +194,9 @@ take(void *arg)
         if (!job->files[i].skip)
             take_file(job, &job->files[i]);
 }
+
+static bool leftovers; /* files in active/ that are not in hand: they could not be moved */
+static bool may_wait rescue(bool at_start);
 
 /* ---- in the loop ---- */
 
@@ -227,6 +240,7 @@ do_slice(struct queue_scan *scan, struct err *err)
             log_info("%s: skipped, still being delivered", job->files[i].id);
     }
     if (job->count > 0 && !active_is_stopping()) {
+        job->room = active_recipient_room(&job->minimum);
         task_run_blocking(take, job);
         for (unsigned i = 0; i < job->count; i++)
             if (!job->files[i].skip)
@@ -267,6 +281,8 @@ scan_task(void *arg)
     (void)arg;
     for (;;) {
         if (loop_now() >= next) {
+            if (leftovers)
+                (void)rescue(false);
             scan_want_incoming(false);
             scan_want_deferred(false);
             next = loop_now() + active_settings()->queue_run_delay;
@@ -322,8 +338,16 @@ scan_start(void)
 
 /* ---- at the start ---- */
 
+enum { RESCUE_MOST = 1000 };
+
+/* A pass over active/ that moves to incoming/ what is not in hand. */
 struct reset_job {
-    bool failed;
+    struct arena *arena;
+    bool at_start;
+    const char *ids[RESCUE_MOST];
+    unsigned count;
+    bool more;       /* than there was room for */
+    unsigned failed; /* could not be moved, or read */
     struct err err;
 };
 
@@ -343,35 +367,138 @@ remove_unfinished(struct arena *arena, const char *queue)
     queue_walk_free(&walk);
 }
 
+/* Files that lie where the hashing does not look for them (it was changed, or they were restored from somewhere). */
 static void
-reset(void *arg)
+put_in_place(struct arena *arena, const char *queue)
 {
-    struct reset_job *job = arg;
-    struct arena *arena = arena_new();
-    struct queue_walk *walk = queue_walk_new(dir, "active");
+    struct queue_walk *walk = queue_walk_new(dir, queue);
     const char *id;
-    bool found;
+    struct err err;
+    bool in_place;
     int result;
 
-    while ((result = queue_walk_next(walk, &id, NULL, &job->err)) != 0 && !job->failed) {
-        if (result < 0 || queue_dir_move(dir, "active", "incoming", id, NULL, &found, &job->err) < 0)
-            job->failed = true;
-        else if (found)
-            utimensat(dir->fd, queue_dir_path(dir, arena, "incoming", id), NULL, AT_SYMLINK_NOFOLLOW);
+    while ((result = queue_walk_next(walk, &id, &in_place, &err)) != 0) {
+        const char *place;
+
+        if (result < 0 || in_place)
+            continue;
+        place = queue_dir_path(dir, arena, queue, id);
+        if (faccessat(dir->fd, place, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT &&
+            queue_dir_make_parents(dir, place, &err) == 0)
+            (void)!renameat(dir->fd, queue_walk_path(walk, arena, id), dir->fd, place);
     }
     queue_walk_free(&walk);
-    remove_unfinished(arena, "active");
-    remove_unfinished(arena, "deferred");
-    arena_free(&arena);
 }
 
-int may_wait
-scan_reset_active(struct err *err)
+static bool
+has_message(struct arena *arena, const char *id)
 {
-    struct reset_job job = {0};
+    static const char *const likely[] = {"deferred", "hold", "active", "incoming", "corrupt"};
 
-    task_run_blocking(reset, &job);
-    if (job.failed)
-        *err = job.err;
-    return job.failed ? -1 : 0;
+    for (size_t i = 0; i < ARRAY_LEN(likely); i++)
+        if (faccessat(dir->fd, queue_dir_path(dir, arena, likely[i], id), F_OK, AT_SYMLINK_NOFOLLOW) == 0 ||
+            errno != ENOENT)
+            return true;
+    return false;
+}
+
+/* Logs whose message is no more: a crash came between the two. What is in the journal only has none either. */
+static void
+remove_orphans(const char *queue)
+{
+    struct queue_walk *walk = queue_walk_new(dir, queue);
+    struct arena *arena = arena_new();
+    const char *id;
+    struct err err;
+    int result;
+
+    while ((result = queue_walk_next(walk, &id, NULL, &err)) != 0) {
+        if (result > 0 && !has_message(arena, id))
+            unlinkat(dir->fd, queue_walk_path(walk, arena, id), 0);
+        arena_reset(arena);
+    }
+    arena_free(&arena);
+    queue_walk_free(&walk);
+}
+
+static void
+keep_order(struct arena *arena)
+{
+    static const char *const queues[] = {"incoming", "active", "deferred", "hold"};
+    static const char *const logs[] = {"bounce", "defer", "trace"};
+
+    for (size_t i = 0; i < ARRAY_LEN(queues); i++)
+        put_in_place(arena, queues[i]);
+    for (size_t i = 0; i < ARRAY_LEN(logs); i++)
+        remove_orphans(logs[i]);
+}
+
+static void
+list_active(void *arg)
+{
+    struct reset_job *job = arg;
+    struct queue_walk *walk;
+    const char *id;
+    int result = 0;
+
+    if (job->at_start) {
+        keep_order(job->arena);
+        remove_unfinished(job->arena, "active");
+        remove_unfinished(job->arena, "deferred");
+    }
+    walk = queue_walk_new(dir, "active");
+    while (job->count < RESCUE_MOST && (result = queue_walk_next(walk, &id, NULL, &job->err)) != 0) {
+        if (result > 0)
+            job->ids[job->count++] = arena_strdup(job->arena, id);
+        else
+            job->failed++;
+    }
+    job->more = result != 0 && job->count == RESCUE_MOST;
+    queue_walk_free(&walk);
+}
+
+static void
+move_listed(void *arg)
+{
+    struct reset_job *job = arg;
+    bool found;
+
+    for (unsigned i = 0; i < job->count; i++) {
+        if (queue_dir_move(dir, "active", "incoming", job->ids[i], NULL, &found, &job->err) < 0)
+            job->failed++;
+        else if (found)
+            utimensat(dir->fd, queue_dir_path(dir, job->arena, "incoming", job->ids[i]), NULL, AT_SYMLINK_NOFOLLOW);
+    }
+}
+
+/* True: there are more, and none failed. */
+static bool may_wait
+rescue(bool at_start)
+{
+    struct arena *arena = arena_new();
+    struct reset_job *job = ARENA_NEW(arena, struct reset_job);
+    unsigned kept = 0;
+    bool again;
+
+    job->arena = arena;
+    job->at_start = at_start;
+    task_run_blocking(list_active, job);
+    for (unsigned i = 0; i < job->count; i++)
+        if (!message_find(job->ids[i]))
+            job->ids[kept++] = job->ids[i];
+    job->count = kept;
+    task_run_blocking(move_listed, job);
+    if (job->failed > 0)
+        log_warning("%u files in active could not be moved to incoming: %s", job->failed, job->err.text);
+    leftovers = job->failed > 0 || job->more;
+    again = job->more && job->failed == 0 && kept > 0;
+    arena_free(&arena);
+    return again;
+}
+
+void may_wait
+scan_reset_active(void)
+{
+    for (bool first = true; rescue(first); first = false)
+        continue;
 }

@@ -12,8 +12,10 @@
 
 void scan_init(const struct queue_dir *);
 
-/* Files that an earlier life left in active/ go back to incoming/. */
-int may_wait scan_reset_active(struct err *) MUST_USE;
+/* Files that an earlier life left in active/ go back to incoming/. What a crash left behind is cleared away: unfinished
+ * files, logs (bounce/, defer/, trace/) whose message is no more; files in a wrong subdirectory go where they belong. Files
+ * that could not be moved are tried again with each queue run. */
+void may_wait scan_reset_active(void);
 
 /* Starts the task that scans; both queues are due at once, and every queue_run_delay. */
 void scan_start(void);

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "qmgr/sched.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "lib/base/check.h"
 #include "lib/base/map.h"
 #include "lib/base/slice.h"
+#include "lib/base/text.h"
 
 enum {
     CANDIDATES_LOOKED_AT = 1000, /* waiting jobs that may preempt */
@@ -38,6 +40,7 @@ struct sched_transport {
     struct sched_queue **heap; /* those that may send */
     unsigned heap_count, heap_size;
     unsigned busy;
+    unsigned recipients; /* of entries that have not ended */
     int64_t back_rank, front_rank;
     uint64_t serving;
     usec_t sleep_until;
@@ -177,16 +180,6 @@ queue_update(struct sched_queue *queue)
 
 /* ---- Transports and queues ---- */
 
-static char *
-copy_text(const char *text)
-{
-    char *copy = strdup(text);
-
-    if (!copy)
-        fatal("out of memory");
-    return copy;
-}
-
 static void *
 make(size_t size)
 {
@@ -262,7 +255,7 @@ find_transport(struct sched *sched, const char *name)
     if (!transport) {
         transport = make(sizeof(*transport));
         transport->sched = sched;
-        transport->name = copy_text(name);
+        transport->name = text_copy(name);
         transport->queues = map_new();
         list_init(&transport->jobs);
         sched->hooks.limits(sched->ctx, name, &transport->limits);
@@ -286,7 +279,7 @@ static void
 set_text(char **text, const char *to)
 {
     free(*text);
-    *text = copy_text(to);
+    *text = text_copy(to);
 }
 
 static void
@@ -307,8 +300,8 @@ find_queue(struct sched_transport *transport, const char *name, const char *next
         queue = make(sizeof(*queue));
         queue->transport = transport;
         queue->served = ++transport->serving;
-        queue->name = copy_text(name);
-        queue->nexthop = copy_text(nexthop);
+        queue->name = text_copy(name);
+        queue->nexthop = text_copy(nexthop);
         list_init(&queue->peers);
         window_init(&queue->window, &transport->limits.window);
         if (now < transport->dead_until)
@@ -358,6 +351,41 @@ job_new(struct sched *sched, struct sched_message *message, struct arena *arena,
     return job;
 }
 
+/* The job that an earlier part of the message has there, or a new one. */
+static struct sched_job *
+job_for(struct sched *sched, struct sched_message *message, struct arena *arena, const char *transport, usec_t now)
+{
+    LIST_EACH(link, &message->jobs)
+    {
+        struct sched_job *job = LIST_ENTRY(link, struct sched_job, of_message);
+        struct list *at = &job->transport->jobs;
+
+        if (strcmp(job->transport->name, transport) != 0)
+            continue;
+        if (!list_is_linked(&job->of_transport)) {
+            while (at->prev != &job->transport->jobs &&
+                   LIST_ENTRY(at->prev, struct sched_job, of_transport)->rank > job->rank)
+                at = at->prev;
+            list_insert_before(at, &job->of_transport);
+        }
+        job->transport->nobody_preempts = false;
+        return job;
+    }
+    return job_new(sched, message, message->arena ? message->arena : arena, transport, now);
+}
+
+/* Behind those whose job has a lower rank: at the end, but for further recipients of a message. */
+static void
+peer_enter_queue(struct sched_peer *peer)
+{
+    struct list *at = &peer->queue->peers;
+
+    while (at->prev != &peer->queue->peers &&
+           LIST_ENTRY(at->prev, struct sched_peer, of_queue)->job->rank > peer->job->rank)
+        at = at->prev;
+    list_insert_before(at, &peer->of_queue);
+}
+
 static struct sched_peer *
 peer_new(struct sched_job *job, struct arena *arena, const struct sched_target *target, usec_t now)
 {
@@ -374,7 +402,7 @@ peer_new(struct sched_job *job, struct arena *arena, const struct sched_target *
     peer->queue = find_queue(job->transport, name, target->nexthop, now);
     list_init(&peer->entries);
     list_append(&job->peers, &peer->of_job);
-    list_append(&peer->queue->peers, &peer->of_queue);
+    peer_enter_queue(peer);
     return peer;
 }
 
@@ -393,6 +421,7 @@ entry_add(struct sched *sched, struct sched_message *message, struct arena *aren
     message->open++;
     peer->job->entries++;
     peer->job->recipients += count;
+    peer->job->transport->recipients += count;
     list_append(peer->queue->window.size > 0 ? &peer->entries : &sched->put_off, &entry->link);
 }
 
@@ -424,16 +453,17 @@ sched_add(struct sched *sched, struct sched_message *message, struct arena *aren
     for (unsigned i = 0, n; i < count; i += n) {
         const struct sched_target *first = &targets[i];
         struct sched_peer *peer;
-        unsigned limit;
+        unsigned limit, most;
 
         if (!job || strcmp(job->transport->name, first->transport) != 0)
-            job = job_new(sched, message, arena, first->transport, now);
+            job = job_for(sched, message, arena, first->transport, now);
         limit = job->transport->limits.recipient_limit;
+        most = message->one_each ? 1 : limit;
         peer = peer_new(job, arena, first, now);
         n = 0;
         do {
             unsigned size = 0;
-            while (i + n + size < count && (limit == 0 || size < limit) &&
+            while (i + n + size < count && (most == 0 || size < most) &&
                    strcmp(targets[i + n + size].nexthop, first->nexthop) == 0 &&
                    strcmp(targets[i + n + size].transport, first->transport) == 0)
                 size++;
@@ -668,8 +698,11 @@ apply_feedback(struct sched_queue *queue, enum sched_outcome outcome, const char
 static void
 entry_end(struct sched_entry *entry)
 {
-    check(entry->message->open > 0);
+    struct sched_transport *transport = entry->peer->job->transport;
+
+    check(entry->message->open > 0 && transport->recipients >= entry->count);
     entry->message->open--;
+    transport->recipients -= entry->count;
 }
 
 static void
@@ -861,6 +894,25 @@ bool
 sched_entry_has_followers(const struct sched_entry *entry)
 {
     return !list_is_empty(&entry->peer->queue->peers);
+}
+
+unsigned
+sched_room(const struct sched_message *message)
+{
+    unsigned room = INT_MAX;
+
+    if (!message->jobs.next)
+        return room;
+    LIST_EACH(link, &message->jobs)
+    {
+        const struct sched_transport *transport = LIST_ENTRY(link, struct sched_job, of_message)->transport;
+        unsigned limit = transport->limits.memory_limit;
+        unsigned left = limit > transport->recipients ? limit - transport->recipients : 0;
+
+        if (left < room)
+            room = left;
+    }
+    return room;
 }
 
 int

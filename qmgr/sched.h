@@ -42,6 +42,7 @@ struct sched_peer;
 struct sched_limits {
     unsigned request_limit; /* requests outstanding; 0: any number */
     struct window_limits window;
+    unsigned memory_limit;    /* recipients in memory, for sched_room() */
     unsigned recipient_limit; /* in one request; 0: none. With 1, a queue is a recipient, not a next hop */
     usec_t rate_delay;        /* between deliveries to one destination, one at a time; 0: none */
     usec_t transport_rate_delay;
@@ -55,7 +56,9 @@ struct sched_limits {
 /* Embedded in the caller's message; zero-filled at first. */
 struct sched_message {
     struct list jobs;
-    unsigned open; /* entries not yet ended: waiting, or given to deliver() or put_off() */
+    struct arena *arena; /* for jobs; NULL: the one given to sched_add(). Set it if that does not live as long */
+    bool one_each;       /* each recipient gets a request of its own */
+    unsigned open;       /* entries not yet ended: waiting, or given to deliver() or put_off() */
 };
 
 struct sched_entry {
@@ -85,7 +88,8 @@ struct sched_target {
     uint32_t recipient;
 };
 
-/* Takes up a message (or more recipients of it). The order of targets may be changed. */
+/* Takes up a message, or more recipients of it, which get the place of its earlier ones in the order of messages. The
+ * order of targets may be changed. The arena may go when nothing is open. */
 void sched_add(struct sched *, struct sched_message *, struct arena *, struct sched_target *, unsigned count,
                usec_t now);
 
@@ -130,6 +134,9 @@ const char *sched_entry_nexthop(const struct sched_entry *);
 
 /* Does more wait for the entry's queue? Then the agent had better keep the connection. */
 bool sched_entry_has_followers(const struct sched_entry *);
+
+/* How many recipients more may be in memory for the transports of this message; INT_MAX: nothing is known of it yet. */
+unsigned sched_room(const struct sched_message *);
 
 /* For tests and dumps: the window of a queue, 0 if it is dead, -1 if there is none. */
 int sched_window(struct sched *, const char *transport, const char *queue);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "qmgr/segment.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,6 +51,18 @@ segment_find(uint32_t number, uint32_t generation)
             return segment;
     }
     return NULL;
+}
+
+bool
+segment_is_attended(uint32_t number)
+{
+    LIST_EACH(link, &all)
+    {
+        struct segment *segment = LIST_ENTRY(link, struct segment, link);
+        if (segment->number == number && (segment->announcer || segment->lock_fd >= 0))
+            return true;
+    }
+    return false;
 }
 
 static void
@@ -381,10 +394,13 @@ segment_sweep_unused(int dir_fd)
         if (segment->messages > 0 || segment->lock_fd < 0)
             continue;
         snprintf(name, sizeof(name), "%08X", segment->number);
-        if (unlinkat(dir_fd, name, 0) < 0)
+        if (unlinkat(dir_fd, name, 0) < 0 && errno != ENOENT) {
+            /* Its done-list has to stay with it: without, all its messages would be delivered again. */
             log_warning("remove journal/%s: %m", name);
-        snprintf(name, sizeof(name), "%08X.done", segment->number);
-        unlinkat(dir_fd, name, 0);
+        } else {
+            snprintf(name, sizeof(name), "%08X.done", segment->number);
+            unlinkat(dir_fd, name, 0);
+        }
         forget(segment);
     }
 }

@@ -78,4 +78,7 @@ void segment_sweep_unused(int dir_fd);
 void segment_each_orphan(void (*fn)(void *ctx, const struct segment *), void *ctx);
 unsigned segment_count(void);
 
+/* Is a segment of that number known, whatever its generation, that has a writer we know of, or that is ours? */
+bool segment_is_attended(uint32_t number);
+
 #endif

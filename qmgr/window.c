@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "qmgr/window.h"
 
-#include <math.h>
 #include <stdlib.h>
 
 #include "lib/base/slice.h"
@@ -33,13 +32,24 @@ window_feedback_parse(const char *text, struct window_feedback *feedback, struct
     return err_set(err, ERR_SYNTAX, "bad feedback: \"%s\"", text);
 }
 
+/* Newton's way; the mathematical library is 300 KiB in memory. */
+static double
+square_root(double n)
+{
+    double root = n > 1 ? n : 1;
+
+    while (root * root - n > 1e-9 * n)
+        root = (root + n / root) / 2;
+    return root;
+}
+
 static double
 amount(const struct window_feedback *feedback, unsigned size)
 {
     if (feedback->scale == FEEDBACK_BY_CONCURRENCY)
         return feedback->factor / size;
     if (feedback->scale == FEEDBACK_BY_SQRT_CONCURRENCY)
-        return feedback->factor / sqrt(size);
+        return feedback->factor / square_root(size);
     return feedback->factor;
 }
 

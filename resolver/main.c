@@ -209,7 +209,7 @@ main(int argc, char **argv)
         .program = "resolver",
         .prepare = prepare,
         .serve = serve,
-        .sandbox = {.calls = SANDBOX_BASE | SANDBOX_CONNECT | SANDBOX_ACCEPT | SANDBOX_FDPASS},
+        .sandbox = {.calls = SANDBOX_BASE | SANDBOX_CONNECT | SANDBOX_ACCEPT | SANDBOX_LINKS},
     };
     return service_main(argc, argv, &service);
 }

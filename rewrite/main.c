@@ -2,14 +2,13 @@
 /* trivial-rewrite(8): rewrites addresses to their canonical form, and says where each goes. */
 #include "lib/base/arena.h"
 #include "lib/conf/interfaces.h"
+#include "lib/mail/addr_form.h"
 #include "lib/mail/messages.h"
+#include "lib/mail/resolve.h"
 #include "lib/service/service.h"
-#include "rewrite/address.h"
-#include "rewrite/classes.h"
-#include "rewrite/resolve.h"
 
 static struct rewrite_settings settings;
-static struct classes *classes;
+static struct routes *routes;
 
 static void
 on_resolve(struct link_request *request, struct link_message *in, void *ctx)
@@ -21,7 +20,7 @@ on_resolve(struct link_request *request, struct link_message *in, void *ctx)
                                   .answer_count = asked->query_count};
 
     for (size_t i = 0; i < asked->query_count; i++)
-        resolve_address(arena, &settings, classes, asked->sender, asked->queries[i].address, &answer.answers[i]);
+        resolve_address(arena, routes, asked->sender, asked->queries[i].address, &answer.answers[i]);
     link_reply(request, &type_resolved, &answer, slice_make(NULL, 0), NULL, 0);
 }
 
@@ -60,10 +59,11 @@ prepare(const struct conf *conf, struct sandbox *sandbox, struct err *err)
     static struct interfaces own, proxy;
 
     if (rewrite_settings_load(&settings, conf, arena, err) < 0 || interfaces_load(conf, arena, &own, err) < 0 ||
-        interfaces_parse(conf, arena, settings.proxy_interfaces, &proxy, err) < 0)
+        interfaces_parse(conf, arena, settings.proxy_interfaces, &proxy, err) < 0 ||
+        address_tell_old_default(conf, err) < 0)
         return -1;
-    classes = classes_new(arena, &settings, &own, &proxy, err);
-    return classes ? 0 : -1;
+    routes = routes_new(arena, conf, &settings, &own, &proxy, err);
+    return routes ? 0 : -1;
 }
 
 int
@@ -73,7 +73,7 @@ main(int argc, char **argv)
         .program = "trivial-rewrite",
         .prepare = prepare,
         .serve = serve,
-        .sandbox = {.calls = SANDBOX_BASE | SANDBOX_ACCEPT | SANDBOX_FDPASS},
+        .sandbox = {.calls = SANDBOX_BASE | SANDBOX_ACCEPT | SANDBOX_LINKS | SANDBOX_UNIX},
     };
     return service_main(argc, argv, &service);
 }

@@ -170,9 +170,8 @@ static const struct service showq_service = {
     .program = "showq",
     .prepare = prepare,
     .serve = serve,
-    .sandbox = {.calls =
-                    SANDBOX_BASE | SANDBOX_ACCEPT | SANDBOX_UNIX | SANDBOX_FDPASS | SANDBOX_FILES | SANDBOX_THREADS,
-                .no_landlock = true},
+    .sandbox = {.calls = SANDBOX_BASE | SANDBOX_ACCEPT | SANDBOX_LINKS | SANDBOX_UNIX | SANDBOX_READ | SANDBOX_THREADS,
+                .read_paths = (const char *const[]){".", NULL}},
 };
 
 int

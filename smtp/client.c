@@ -8,10 +8,15 @@
 
 #include "lib/base/log.h"
 #include "lib/conf/settings_tlslib.h"
+#include "lib/mail/agent.h"
 #include "lib/service/service.h"
 #include "smtp/cache.h"
 #include "smtp/destination.h"
 #include "smtp/features.h"
+#include "smtp/checks.h"
+#include "smtp/generic.h"
+#include "smtp/pix.h"
+#include "smtp/tls_policy.h"
 
 static int
 load_port(struct client *client, struct err *err)
@@ -96,71 +101,141 @@ load_bind_addresses(struct client *client, struct err *err)
 static int
 load_tls_level(struct client *client, struct err *err)
 {
-    static const struct {
-        const char *name;
-        enum tls_level level;
-    } levels[] = {
-        {"none", TLS_NONE}, {"may", TLS_MAY}, {"encrypt", TLS_ENCRYPT}, {"verify", TLS_VERIFY}, {"secure", TLS_SECURE}};
     const struct smtp_settings *set = &client->set;
 
     client->tls_level = set->smtp_enforce_tls ? TLS_ENCRYPT : set->smtp_use_tls ? TLS_MAY : TLS_NONE;
-    if (!*set->smtp_tls_security_level)
+    if (!*set->smtp_tls_security_level || tls_level_parse(set->smtp_tls_security_level, &client->tls_level) == 0)
         return 0;
-    for (size_t i = 0; i < ARRAY_LEN(levels); i++)
-        if (strcasecmp(set->smtp_tls_security_level, levels[i].name) == 0) {
-            client->tls_level = levels[i].level;
-            return 0;
-        }
     /* To send without the protection that was asked for would be worse than not to send. */
     return err_set(err, ERR_PERM, "parameter smtp_tls_security_level: \"%s\" is not supported",
                    set->smtp_tls_security_level);
 }
 
-static const char *
-cipher_list(const struct client *client, const struct tlslib_settings *library, struct arena *arena)
+static char *
+exclude_ciphers(struct arena *arena, char *list, const char *text)
 {
-    bool mandatory = client->tls_level >= TLS_ENCRYPT;
-    const char *grade = mandatory ? client->set.smtp_tls_mandatory_ciphers : client->set.smtp_tls_ciphers;
-    struct slice excluded = slice_from(client->set.smtp_tls_exclude_ciphers), word;
-    char *list = arena_strdup(arena, strcasecmp(grade, "high") == 0   ? library->tls_high_cipherlist
-                                     : strcasecmp(grade, "null") == 0 ? library->tls_null_cipherlist
-                                                                      : library->tls_medium_cipherlist);
+    struct slice rest = slice_from(text), word;
 
-    while (slice_word(&excluded, ", :\t\r\n", &word))
-        list = arena_printf(arena, "%s:!%.*s", list, SLICE_ARG(word));
-    excluded = slice_from(mandatory ? client->set.smtp_tls_mandatory_exclude_ciphers : "");
-    while (slice_word(&excluded, ", :\t\r\n", &word))
+    while (slice_word(&rest, ", :\t\r\n", &word))
         list = arena_printf(arena, "%s:!%.*s", list, SLICE_ARG(word));
     return list;
+}
+
+const char *
+client_ciphers(const struct client *client, struct arena *arena, const char *grade, bool mandatory, const char *exclude)
+{
+    char *list = arena_strdup(arena, strcasecmp(grade, "high") == 0   ? client->high_ciphers
+                                     : strcasecmp(grade, "null") == 0 ? client->null_ciphers
+                                                                      : client->medium_ciphers);
+
+    list = exclude_ciphers(arena, list, client->set.smtp_tls_exclude_ciphers);
+    if (mandatory)
+        list = exclude_ciphers(arena, list, client->set.smtp_tls_mandatory_exclude_ciphers);
+    return exclude_ciphers(arena, list, exclude);
+}
+
+static int
+load_ciphers(struct client *client, const struct conf *conf, struct arena *arena, struct err *err)
+{
+    struct tlslib_settings library;
+
+    if (tlslib_settings_load(&library, conf, arena, err) < 0)
+        return -1;
+    client->tls_options = library.tls_ssl_options;
+    client->tls_groups = arena_printf(arena, "%s %s", library.tls_eecdh_auto_curves, library.tls_ffdhe_auto_groups);
+    client->high_ciphers = library.tls_high_cipherlist;
+    client->medium_ciphers = library.tls_medium_cipherlist;
+    client->null_ciphers = library.tls_null_cipherlist;
+    client->ciphers = client_ciphers(client, arena, client->set.smtp_tls_ciphers, false, "");
+    client->mandatory_ciphers = client_ciphers(client, arena, client->set.smtp_tls_mandatory_ciphers, true, "");
+    return 0;
+}
+
+static struct tls_context *
+make_context(const struct client *client, bool verify, struct err *err)
+{
+    const struct smtp_settings *set = &client->set;
+
+    return tls_context_new(&(struct tls_settings){.role = TLS_CLIENT,
+                                                  .cert_file = set->smtp_tls_cert_file,
+                                                  .key_file = set->smtp_tls_key_file,
+                                                  .ca_file = set->smtp_tls_CAfile,
+                                                  .ca_path = set->smtp_tls_CApath,
+                                                  .options = client->tls_options,
+                                                  .groups = client->tls_groups,
+                                                  .verify_peer = verify},
+                           err);
 }
 
 static int
 load_tls(struct client *client, const struct conf *conf, struct arena *arena, struct err *err)
 {
     const struct smtp_settings *set = &client->set;
-    struct tlslib_settings library;
     unsigned long long level;
-    bool mandatory;
 
-    if (load_tls_level(client, err) < 0 || tlslib_settings_load(&library, conf, arena, err) < 0)
+    if (load_tls_level(client, err) < 0 || load_ciphers(client, conf, arena, err) < 0)
         return -1;
     if (slice_to_u64(slice_from(set->smtp_tls_loglevel), 4, &level) < 0)
         return err_set(err, ERR_SYNTAX, "smtp_tls_loglevel: bad value: %s", set->smtp_tls_loglevel);
     client->tls_loglevel = (int)level;
-    if (client->tls_level == TLS_NONE)
+    client->tls_policies =
+        maps_new(arena, conf, "smtp_tls_policy_maps", set->smtp_tls_policy_maps, TABLE_FOLD_FIXED, err);
+    if (!client->tls_policies)
+        return -1;
+    if (client->tls_level == TLS_NONE && maps_is_empty(client->tls_policies))
         return 0;
-    mandatory = client->tls_level >= TLS_ENCRYPT;
-    client->tls = tls_context_new(
-        &(struct tls_settings){.role = TLS_CLIENT,
-                               .cert_file = set->smtp_tls_cert_file,
-                               .key_file = set->smtp_tls_key_file,
-                               .ca_file = set->smtp_tls_CAfile,
-                               .ca_path = set->smtp_tls_CApath,
-                               .protocols = mandatory ? set->smtp_tls_mandatory_protocols : set->smtp_tls_protocols,
-                               .ciphers = cipher_list(client, &library, arena),
-                               .verify_peer = client->tls_level >= TLS_VERIFY},
-        err);
-    return client->tls ? 0 : -1;
+    client->tls = make_context(client, false, err);
+    if (!client->tls)
+        return -1;
+    client->tls_trusted = make_context(client, true, err);
+    return client->tls_trusted ? 0 : -1;
+}
+
+/* ---- passwords ---- */
+
+static int
+load_passwords(struct client *client, const struct conf *conf, struct arena *arena, struct err *err)
+{
+    const struct smtp_settings *set = &client->set;
+
+    client->sasl_passwords = maps_new(arena, conf, "smtp_sasl_password_maps", set->smtp_sasl_password_maps,
+                                      TABLE_FOLD_FIXED | TABLE_NO_REGSUB, err);
+    if (!client->sasl_passwords)
+        return -1;
+    client->sasl_filter =
+        match_list_new(arena, conf, "smtp_sasl_mechanism_filter", set->smtp_sasl_mechanism_filter, 0, err);
+    if (!client->sasl_filter)
+        return -1;
+    if (set->smtp_sasl_auth_enable && maps_is_empty(client->sasl_passwords))
+        return err_set(err, ERR_PERM, "parameter smtp_sasl_auth_enable needs smtp_sasl_password_maps");
+    return 0;
+}
+
+/* ---- replies ---- */
+
+static int
+load_reply_filter(struct client *client, const struct conf *conf, struct arena *arena, struct err *err)
+{
+    const char *text = client->set.smtp_reply_filter;
+
+    if (slice_trim(slice_from(text)).len == 0)
+        return 0;
+    client->reply_filter =
+        maps_new(arena, conf, client->lmtp ? "lmtp_reply_filter" : "smtp_reply_filter", text, TABLE_NO_UTF8, err);
+    return client->reply_filter ? 0 : -1;
+}
+
+static int
+load_workarounds(struct client *client, const struct conf *conf, struct arena *arena, struct err *err)
+{
+    const struct smtp_settings *set = &client->set;
+    unsigned workarounds;
+
+    if (pix_parse(slice_from(set->smtp_pix_workarounds), &workarounds, err) < 0)
+        return err_context(err, "parameter %s_pix_workarounds", client->lmtp ? "lmtp" : "smtp");
+    client->pix_maps = maps_new(arena, conf, client->lmtp ? "lmtp_pix_workaround_maps" : "smtp_pix_workaround_maps",
+                                set->smtp_pix_workaround_maps, TABLE_FOLD_FIXED, err);
+    return client->pix_maps ? 0 : -1;
 }
 
 /* ---- the start ---- */
@@ -177,9 +252,20 @@ client_prepare(struct client *client, struct conf *conf, bool lmtp, struct err *
         return -1;
     client->ignored = features_from_list(slice_from(client->set.smtp_discard_ehlo_keywords));
     if (load_port(client, err) < 0 || load_hello(client, conf, arena, err) < 0 ||
-        load_lookup(client, conf, arena, err) < 0 || load_bind_addresses(client, err) < 0)
+        load_lookup(client, conf, arena, err) < 0 || load_bind_addresses(client, err) < 0 ||
+        load_reply_filter(client, conf, arena, err) < 0 || load_workarounds(client, conf, arena, err) < 0)
         return -1;
-    return load_tls(client, conf, arena, err);
+    client->filter = delivery_filter_new(
+        arena, conf, lmtp ? "lmtp_delivery_status_filter" : "smtp_delivery_status_filter",
+        client->set.smtp_delivery_status_filter, err);
+    if (!client->filter)
+        return -1;
+    if (generic_new(arena, conf, lmtp ? "lmtp_generic_maps" : "smtp_generic_maps", client->set.smtp_generic_maps,
+                    client->set.propagate_unmatched_extensions, &client->generic, err) < 0)
+        return -1;
+    if (checks_new(arena, conf, &client->set, lmtp, &client->checks, err) < 0)
+        return -1;
+    return load_tls(client, conf, arena, err) < 0 ? -1 : load_passwords(client, conf, arena, err);
 }
 
 void

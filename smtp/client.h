@@ -12,12 +12,17 @@
 #include "lib/run/net.h"
 #include "lib/run/sandbox.h"
 #include "lib/run/tls.h"
+#include "lib/table/maps.h"
+#include "lib/table/match_list.h"
 
 struct cache;
+struct checks;
+struct generic;
 
-enum tls_level { TLS_NONE, TLS_MAY, TLS_ENCRYPT, TLS_VERIFY, TLS_SECURE };
+enum tls_level { TLS_NONE, TLS_MAY, TLS_ENCRYPT, TLS_FINGERPRINT, TLS_VERIFY, TLS_SECURE };
 
 struct client {
+    const struct maps *filter; /* smtp_delivery_status_filter */
     struct smtp_settings set; /* as lmtp: those of lmtp_ */
     bool lmtp;
     const char *hello_name; /* in EHLO, HELO, LHLO */
@@ -30,14 +35,29 @@ struct client {
     struct net_addr bind4, bind6;
     bool has_bind4, has_bind6;
     enum tls_level tls_level;
-    struct tls_context *tls; /* NULL: TLS_NONE */
+    struct tls_context *tls;         /* takes any certificate; NULL: no TLS for anybody */
+    struct tls_context *tls_trusted; /* takes those that are trusted and fit the name */
+    const char *ciphers, *mandatory_ciphers;
+    const char *tls_options, *tls_groups;
+    const char *high_ciphers, *medium_ciphers, *null_ciphers; /* the grades */
+    struct maps *tls_policies;
+    struct maps *sasl_passwords;
+    struct match_list *sasl_filter;
     int tls_loglevel;
     struct dns_client *dns; /* from client_start() on; connects at its first use */
     struct cache *cache;
+    struct checks *checks;   /* NULL: nobody looks at the content */
+    struct maps *pix_maps;
+    struct maps *reply_filter; /* NULL: none */
+    struct generic *generic; /* NULL: addresses stay as they are */
 };
 
 /* With the privileges and files of the start. As lmtp it has conf answer with lmtp_ parameters from now on. */
 int client_prepare(struct client *, struct conf *, bool lmtp, struct err *) MUST_USE;
+
+/* OpenSSL's list for a grade ("high"), without what is excluded by parameters and by exclude. */
+const char *client_ciphers(const struct client *, struct arena *, const char *grade, bool mandatory,
+                           const char *exclude);
 
 /* In the loop. */
 void client_start(struct client *);

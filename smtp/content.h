@@ -3,8 +3,13 @@
 #ifndef SMTP_CONTENT_H
 #define SMTP_CONTENT_H
 
+#include <stdbool.h>
+
 #include "lib/mail/source.h"
 #include "smtp/session.h"
+
+/* Must the message be made 7-bit for this server (downgrade.h)? Then its size is not known before. */
+bool content_is_converted(const struct session *, struct source *);
 
 /* -1: *unreadable says whether the message could not be read; else it is the stream's error. */
 int may_wait content_send(struct session *, struct source *, bool *unreadable, struct err *) MUST_USE;

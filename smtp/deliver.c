@@ -106,6 +106,8 @@ keeps_connections(const struct attempt *a)
 {
     struct slice list = slice_from(a->client->set.smtp_connection_cache_destinations), word;
 
+    if (a->client->set.smtp_sender_dependent_authentication && a->client->set.smtp_sasl_auth_enable)
+        return false; /* the next message may have another login */
     if (a->client->set.smtp_connection_cache_on_demand)
         return true;
     while (slice_word(&list, ", \t\r\n", &word))
@@ -119,13 +121,19 @@ static struct session *may_wait
 open_session(struct attempt *a, const struct host *host, struct failure *failure)
 {
     struct arena *arena = a->delivery->arena;
-    /* Where the certificate had to name the next hop, a connection is for that next hop alone. */
-    struct session *s = a->client->tls_level < TLS_SECURE ? cache_take_host(a->client->cache, host) : NULL;
+    const struct client *client = a->client;
+    struct session_target target = {
+        .next_hop = a->destination, .domain = a->domain, .sender = a->delivery->request->sender,
+        .age = loop_now_wall() - a->delivery->request->arrival_usec};
+    /* Where certificate, TLS policy or login are the next hop's, a connection is for that next hop alone. */
+    bool shared = client->tls_level < TLS_FINGERPRINT && maps_is_empty(client->tls_policies) &&
+                  !client->set.smtp_sasl_auth_enable;
+    struct session *s = shared ? cache_take_host(a->client->cache, host) : NULL;
 
     if (!s) {
-        s = session_open(a->client, arena, host, a->domain, false, failure);
+        s = session_open(client, arena, host, &target, false, failure);
         if (!s && failure->without_tls) /* opportunistic: better in clear than not at all */
-            s = session_open(a->client, arena, host, a->domain, true, failure);
+            s = session_open(client, arena, host, &target, true, failure);
         if (s)
             s->uses = 1;
     }

@@ -3,6 +3,21 @@
 
 #include "lib/smtp/client_reply.h"
 
+const char *const features_xforward[XFORWARD_COUNT] = {"NAME", "ADDR", "PORT", "PROTO", "HELO", "IDENT", "SOURCE"};
+
+static unsigned
+xforward_attributes(struct slice list)
+{
+    struct slice word;
+    unsigned bits = 0;
+
+    while (slice_word(&list, " ", &word))
+        for (unsigned i = 0; i < XFORWARD_COUNT; i++)
+            if (slice_equal_text_fold(word, features_xforward[i]))
+                bits |= (unsigned)FEATURE_XFORWARD_FIRST << i;
+    return bits;
+}
+
 static unsigned
 feature_of(struct slice keyword)
 {
@@ -17,6 +32,7 @@ feature_of(struct slice keyword)
         {"STARTTLS", FEATURE_STARTTLS},
         {"SMTPUTF8", FEATURE_SMTPUTF8},
         {"ENHANCEDSTATUSCODES", FEATURE_ENHANCED},
+        {"XFORWARD", FEATURE_XFORWARD},
     };
 
     for (size_t i = 0; i < ARRAY_LEN(known); i++)
@@ -39,6 +55,8 @@ features_parse(const char *reply_text, int64_t *size)
             continue;
         unsigned feature = feature_of(keyword);
         features |= feature;
+        if (feature == FEATURE_XFORWARD)
+            features |= xforward_attributes(line);
         if (feature == FEATURE_SIZE && slice_word(&line, " ", &parameter) &&
             slice_to_u64(parameter, INT64_MAX, &number) == 0)
             *size = (int64_t)number;

@@ -15,7 +15,22 @@ enum {
     FEATURE_STARTTLS = 1 << 4,   /* RFC 3207 */
     FEATURE_SMTPUTF8 = 1 << 5,   /* RFC 6531 */
     FEATURE_ENHANCED = 1 << 6,   /* RFC 2034 */
+    FEATURE_XFORWARD = 1 << 7,   /* Postfix's; its attributes in the order of features_xforward: */
+    FEATURE_XFORWARD_FIRST = 1 << 16,
 };
+
+/* Names of XFORWARD's attributes; attribute i is known to the server if it has the bit FEATURE_XFORWARD_FIRST << i. */
+enum {
+    XFORWARD_NAME,
+    XFORWARD_ADDR,
+    XFORWARD_PORT,
+    XFORWARD_PROTO,
+    XFORWARD_HELO,
+    XFORWARD_IDENT,
+    XFORWARD_SOURCE,
+    XFORWARD_COUNT
+};
+extern const char *const features_xforward[XFORWARD_COUNT];
 
 /* Takes the reply's text; *size gets the limit, 0: none given. */
 unsigned features_parse(const char *reply_text, int64_t *size);

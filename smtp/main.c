@@ -29,7 +29,7 @@ deliver_one(struct delivery *d)
 static int
 start(struct err *err)
 {
-    static const struct agent agent = {.deliver = deliver_one};
+    const struct agent agent = {.deliver = deliver_one, .filter = client.filter, .verifies = true};
 
     (void)err;
     client_start(&client);
@@ -53,7 +53,7 @@ main(int argc, char **argv)
         .start = start,
         .serve = agent_serve,
         .drain = drain,
-        .sandbox = {.calls = SANDBOX_BASE | SANDBOX_CONNECT | SANDBOX_ACCEPT | SANDBOX_FDPASS},
+        .sandbox = {.calls = SANDBOX_BASE | SANDBOX_CONNECT | SANDBOX_ACCEPT | SANDBOX_LINKS | SANDBOX_CONTENT},
     };
 
     is_lmtp = strcmp(slash ? slash + 1 : argv[0], "lmtp") == 0;

@@ -10,6 +10,8 @@
 #include "lib/run/task.h"
 #include "lib/smtp/client_reply.h"
 #include "smtp/features.h"
+#include "smtp/pix.h"
+#include "smtp/sasl.h"
 
 /* ---- failures ---- */
 
@@ -19,6 +21,8 @@ session_lost(struct session *s, struct arena *arena, const char *doing, const st
     s->broken = true;
     if (err->kind == ERR_TIMEOUT)
         failure_set(failure, arena, "4.4.2", "conversation with %s timed out while %s", s->label, doing);
+    else if (err->kind == ERR_TEMP)
+        failure_set(failure, arena, "4.3.0", "%s (while %s with %s)", err->text, doing, s->label);
     else if (err->kind == ERR_SYNTAX)
         failure_set(failure, arena, "4.5.0", "host %s broke the protocol: %s (while %s)", s->label, err->text, doing);
     else
@@ -60,7 +64,7 @@ session_reply(struct session *s, struct arena *arena, usec_t limit, const char *
     struct err err;
 
     stream_set_deadline(s->stream, loop_now() + limit);
-    if (client_reply_read(reply, arena, s->stream, &err) < 0)
+    if (client_reply_read(reply, arena, s->stream, s->client->reply_filter, &err) < 0)
         return session_lost(s, arena, doing, &err, failure);
     if (reply->code == 421)
         s->closing = true;
@@ -120,7 +124,8 @@ session_new(const struct client *client, const struct host *host, int fd)
     struct session *s = ARENA_NEW(arena, struct session);
     char numeric[INET6_ADDRSTRLEN];
 
-    *s = (struct session){.arena = arena, .client = client, .addr = host->addr, .opened = loop_now()};
+    *s = (struct session){
+        .arena = arena, .client = client, .addr = host->addr, .opened = loop_now(), .auth_offered = ""};
     s->stream = stream_new(fd);
     if (host->addr.any.sa_family == AF_UNIX) {
         s->name = client->set.myhostname;
@@ -156,7 +161,7 @@ session_close(struct session **session)
         stream_write_text(s->stream, "QUIT\r\n");
         struct client_reply reply;
         if (stream_flush(s->stream, NULL) == 0 && !s->client->set.smtp_skip_quit_response &&
-            client_reply_read(&reply, s->arena, s->stream, NULL) < 0)
+            client_reply_read(&reply, s->arena, s->stream, NULL, NULL) < 0)
             s->broken = true; /* nobody cares any more */
     }
     session_free(session);
@@ -198,15 +203,17 @@ hello(struct session *s, struct arena *arena, const char *next_hop, struct failu
 
     s->features = 0;
     s->size_limit = 0;
-    if (s->client->lmtp || !set->smtp_never_send_ehlo) {
+    s->auth_offered = "";
+    if (s->client->lmtp || (!set->smtp_never_send_ehlo && !(s->workarounds & PIX_DISABLE_ESMTP))) {
         const char *verb = s->client->lmtp ? "LHLO" : "EHLO";
         if (say_hello(s, arena, verb,
                       s->client->lmtp ? "performing the LHLO handshake" : "performing the EHLO handshake", &reply,
                       failure) < 0)
             return -1;
-        if (is_success(&reply))
+        if (is_success(&reply)) {
             s->features = features_parse(reply.text, &s->size_limit) & ~s->client->ignored;
-        else if (s->closing || s->client->lmtp)
+            s->auth_offered = sasl_offered(s->arena, reply.text);
+        } else if (s->closing || s->client->lmtp)
             return refused_to_talk(s, arena, &reply, failure);
     }
     if (!is_success(&reply) && say_hello(s, arena, "HELO", "performing the HELO handshake", &reply, failure) < 0)
@@ -217,13 +224,20 @@ hello(struct session *s, struct arena *arena, const char *next_hop, struct failu
 }
 
 static int may_wait
-greeting(struct session *s, struct arena *arena, struct failure *failure)
+greeting(struct session *s, struct arena *arena, const struct session_target *target, struct failure *failure)
 {
     struct client_reply reply;
+    struct err err;
 
     if (session_reply(s, arena, s->client->hello_timeout, "receiving the initial server greeting", &reply, failure) < 0)
         return -1;
-    return is_success(&reply) ? 0 : refused_to_talk(s, arena, &reply, failure);
+    if (!is_success(&reply))
+        return refused_to_talk(s, arena, &reply, failure);
+    if (pix_find(s, arena, &reply, target, &err) == 0)
+        return 0;
+    log_warning("%s", err.text);
+    failure_set(failure, arena, "4.3.0", "workarounds for host %s can't be determined", s->label);
+    return -1;
 }
 
 /* ---- TLS ---- */
@@ -239,8 +253,9 @@ log_tls(const struct session *s)
     stream_tls_info(s->stream, &info);
     more = *info.key_exchange != '\0';
     const char *trust = !info.peer_has_certificate           ? "Anonymous"
+                        : s->policy.level == TLS_FINGERPRINT ? "Verified"
                         : !info.peer_is_trusted              ? "Untrusted"
-                        : s->client->tls_level >= TLS_VERIFY ? "Verified"
+                        : s->policy.level >= TLS_VERIFY      ? "Verified"
                                                              : "Trusted";
     log_info("%s TLS connection established to %s: %s with cipher %s (%d/%d bits)%s%s%s%s%s%s", trust, s->relay,
              info.protocol, info.cipher, info.used_bits, info.algorithm_bits, more ? " key-exchange " : "",
@@ -248,27 +263,58 @@ log_tls(const struct session *s)
              *info.digest ? " server-digest " : "", info.digest);
 }
 
+static int
+tls_failed(struct session *s, struct arena *arena, const char *why, struct failure *failure)
+{
+    s->broken = true;
+    failure_set(failure, arena, "4.7.5", "%s", why);
+    failure->is_of_host = true;
+    failure->mta_name = arena_strdup(arena, s->name);
+    return -1;
+}
+
+/* Level fingerprint: the certificate, or the key in it, must be one of those that are known. */
+static bool
+has_known_fingerprint(const struct session *s)
+{
+    char text[200];
+
+    for (unsigned of_key = 0; of_key < 2; of_key++)
+        if (stream_tls_fingerprint(s->stream, s->client->set.smtp_tls_fingerprint_digest, of_key, text, sizeof text) ==
+                0 &&
+            tls_policy_has_fingerprint(&s->policy, text))
+            return true;
+    return false;
+}
+
 static int may_wait
-handshake(struct session *s, struct arena *arena, const char *next_hop, struct failure *failure)
+handshake(struct session *s, struct arena *arena, const struct session_target *target, struct failure *failure)
 {
     const struct client *client = s->client;
-    const char *peer_name = client->tls_level == TLS_SECURE ? next_hop : s->name;
+    const struct tls_policy *policy = &s->policy;
+    bool names = policy->level >= TLS_VERIFY;
+    struct tls_peer peer = {.server_name = *policy->server_name ? policy->server_name : s->name,
+                            .names = names ? tls_policy_names(policy, arena, s->name, target->domain) : NULL,
+                            .protocols = policy->protocols,
+                            .ciphers = policy->ciphers};
     struct err err;
 
     stream_set_deadline(s->stream, loop_now() + client->set.smtp_starttls_timeout);
-    if (stream_start_tls(s->stream, client->tls, peer_name, &err) == 0) {
-        log_tls(s);
-        return 0;
+    if (names && !peer.names[0])
+        return tls_failed(s, arena, "Server certificate not verified: no name that it may have is configured", failure);
+    if (stream_start_tls_peer(s->stream, names ? client->tls_trusted : client->tls, &peer, &err) < 0) {
+        log_info("SSL_connect error to %s: %s", s->relay, err.text);
+        tls_failed(s, arena, names ? "Server certificate not verified" : "Cannot start TLS: handshake failure",
+                   failure);
+        failure->without_tls = policy->level == TLS_MAY;
+        return -1;
     }
-    s->broken = true;
-    log_info("SSL_connect error to %s: %s", s->relay, err.text);
-    failure_set(failure, arena, "4.7.5",
-                client->tls_level >= TLS_VERIFY ? "Server certificate not verified"
-                                                : "Cannot start TLS: handshake failure");
-    failure->is_of_host = true;
-    failure->without_tls = client->tls_level == TLS_MAY;
-    failure->mta_name = arena_strdup(arena, s->name);
-    return -1;
+    if (policy->level == TLS_FINGERPRINT && !has_known_fingerprint(s)) {
+        log_info("server certificate verification failed for %s: fingerprint not known", s->relay);
+        return tls_failed(s, arena, "Server certificate not verified", failure);
+    }
+    log_tls(s);
+    return 0;
 }
 
 static int
@@ -281,47 +327,71 @@ no_tls(struct session *s, struct arena *arena, struct failure *failure)
 }
 
 static int may_wait
-start_tls(struct session *s, struct arena *arena, const char *next_hop, struct failure *failure)
+start_tls(struct session *s, struct arena *arena, const struct session_target *target, struct failure *failure)
 {
     struct client_reply reply;
 
     if (!(s->features & FEATURE_STARTTLS))
-        return s->client->tls_level >= TLS_ENCRYPT ? no_tls(s, arena, failure) : 0;
+        return s->policy.level >= TLS_ENCRYPT ? no_tls(s, arena, failure) : 0;
     stream_write_text(s->stream, "STARTTLS\r\n");
     if (session_reply(s, arena, s->client->set.smtp_starttls_timeout, "receiving the STARTTLS response", &reply,
                       failure) < 0)
         return -1;
     if (!is_success(&reply)) {
-        if (s->client->tls_level == TLS_MAY && !s->closing)
+        if (s->policy.level == TLS_MAY && !s->closing)
             return 0;
         failure_set(failure, arena, "4.7.5", "TLS is required, but host %s refused to start TLS: %s", s->label,
                     client_reply_joined(&reply, arena));
         failure->is_of_host = true;
         return -1;
     }
-    if (handshake(s, arena, next_hop, failure) < 0)
+    if (handshake(s, arena, target, failure) < 0)
         return -1;
-    return hello(s, arena, next_hop, failure);
+    return hello(s, arena, target->domain, failure);
 }
 
 /* ---- the whole ---- */
 
 static int may_wait
-introduce(struct session *s, struct arena *arena, const char *next_hop, bool without_tls, struct failure *failure)
+find_policy(struct session *s, struct arena *arena, const struct session_target *target, bool without_tls,
+            struct failure *failure)
 {
-    bool with_tls = s->client->tls && !without_tls && s->addr.any.sa_family != AF_UNIX;
-    bool wrapped = with_tls && s->client->set.smtp_tls_wrappermode;
+    struct err err;
 
-    if (wrapped && handshake(s, arena, next_hop, failure) < 0)
+    if (s->addr.any.sa_family == AF_UNIX || !s->client->tls) {
+        s->policy = (struct tls_policy){.level = TLS_NONE};
+        return 0;
+    }
+    if (tls_policy_find(s->client, s->arena, target->next_hop, target->domain, &s->policy, &err) < 0) {
+        log_warning("%s", err.text);
+        return tls_failed(s, arena, "TLS policy can't be determined", failure);
+    }
+    if (without_tls && s->policy.level == TLS_MAY)
+        s->policy.level = TLS_NONE;
+    return 0;
+}
+
+static int may_wait
+introduce(struct session *s, struct arena *arena, const struct session_target *target, bool without_tls,
+          struct failure *failure)
+{
+    if (find_policy(s, arena, target, without_tls, failure) < 0)
         return -1;
-    if (greeting(s, arena, failure) < 0 || hello(s, arena, next_hop, failure) < 0)
+    bool with_tls = s->policy.level != TLS_NONE;
+    bool wrapped = with_tls && s->client->set.smtp_tls_wrappermode;
+    if (wrapped && handshake(s, arena, target, failure) < 0)
         return -1;
-    return with_tls && !wrapped ? start_tls(s, arena, next_hop, failure) : 0;
+    if (greeting(s, arena, target, failure) < 0 || hello(s, arena, target->domain, failure) < 0 ||
+        (with_tls && !wrapped && start_tls(s, arena, target, failure) < 0))
+        return -1;
+    if (!with_tls && (s->features & FEATURE_STARTTLS) && s->client->set.smtp_tls_note_starttls_offer)
+        log_info("Host offered STARTTLS: [%s]", s->name);
+    return sasl_log_in(s, arena, target->next_hop, target->sender, failure);
 }
 
 struct session *may_wait
-session_open(const struct client *client, struct arena *arena, const struct host *host, const char *next_hop,
-             bool without_tls, struct failure *failure)
+session_open(const struct client *client, struct arena *arena, const struct host *host,
+             const struct session_target *target, bool without_tls, struct failure *failure)
 {
     struct err err;
     int fd = connect_host(client, host, &err);
@@ -331,7 +401,7 @@ session_open(const struct client *client, struct arena *arena, const struct host
         return NULL;
     }
     struct session *s = session_new(client, host, fd);
-    if (introduce(s, arena, next_hop, without_tls, failure) < 0) {
+    if (introduce(s, arena, target, without_tls, failure) < 0) {
         session_close(&s);
         return NULL;
     }

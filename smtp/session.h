@@ -14,6 +14,15 @@
 #include "smtp/client.h"
 #include "smtp/failure.h"
 #include "smtp/hosts.h"
+#include "smtp/tls_policy.h"
+
+/* Whom a session is for. */
+struct session_target {
+    const char *next_hop; /* as transport tables write it: "[mail.example.com]:587" */
+    const char *domain;   /* its name alone */
+    const char *sender;   /* of the message: for passwords that depend on it */
+    usec_t age;           /* of the message */
+};
 
 struct session {
     struct list link; /* of the cache, while it waits there; the newest at the end */
@@ -28,7 +37,10 @@ struct session {
     const char *destination; /* next hop; under this name it may be used again; NULL: it may not */
     bool is_last;            /* no other host was left to try when it was opened */
     unsigned features;       /* FEATURE_... */
+    const char *auth_offered; /* mechanisms; "" */
+    struct tls_policy policy; /* texts in the arena */
     int64_t size_limit;      /* 0: none known */
+    unsigned workarounds;    /* PIX_... of pix.h */
     unsigned uses;           /* deliveries, the present one included */
     usec_t opened;           /* loop_now() */
     usec_t idle_since;
@@ -37,10 +49,10 @@ struct session {
     bool needs_reset; /* a transaction was left in the middle */
 };
 
-/* Connects and says hello. next_hop: what a certificate may have to name. without_tls: TLS failed before. -1: *failure. The
+/* Connects, says hello, logs in. without_tls: TLS failed before. -1: *failure. The
  * session lives on the heap, the failure in the arena. */
-struct session *may_wait session_open(const struct client *, struct arena *, const struct host *, const char *next_hop,
-                                      bool without_tls, struct failure *);
+struct session *may_wait session_open(const struct client *, struct arena *, const struct host *,
+                                      const struct session_target *, bool without_tls, struct failure *);
 
 /* Says QUIT if the server may care, and frees it. */
 void may_wait session_close(struct session **);

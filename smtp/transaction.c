@@ -12,6 +12,7 @@
 #include "lib/run/loop.h"
 #include "smtp/content.h"
 #include "smtp/features.h"
+#include "smtp/generic.h"
 
 /* Bytes of commands that may be unanswered: neither side's socket buffer may fill up while both write. */
 enum { PIPELINE_LIMIT = 32 * 1024 };
@@ -22,6 +23,8 @@ struct exchange {
     struct arena *arena;
     struct failure *failure;
     unsigned *todo; /* which recipients */
+    const char *sender;      /* as they go out */
+    const char **recipients; /* of todo */
     unsigned count;
     unsigned sent, answered; /* positions: 0 RSET, 1 MAIL, 2... RCPT, count + 2 DATA */
     size_t unanswered;       /* bytes sent since all was answered */
@@ -64,8 +67,8 @@ write_mail(struct exchange *x)
     const struct msg_deliver *request = x->progress->delivery->request;
     struct session *s = x->session;
 
-    stream_printf(s->stream, "MAIL FROM:<%s>", envelope_address(x, request->sender));
-    if (s->features & FEATURE_SIZE)
+    stream_printf(s->stream, "MAIL FROM:<%s>", envelope_address(x, x->sender));
+    if ((s->features & FEATURE_SIZE) && !content_is_converted(s, x->progress->delivery->source))
         stream_printf(s->stream, " SIZE=%lld", (long long)request->size);
     if ((s->features & FEATURE_8BITMIME) && strcmp(request->encoding, "8bit") == 0)
         stream_write_text(s->stream, " BODY=8BITMIME");
@@ -114,9 +117,9 @@ write_orcpt(struct exchange *x, const struct deliver_recipient *rcpt)
 }
 
 static void
-write_rcpt(struct exchange *x, const struct deliver_recipient *rcpt)
+write_rcpt(struct exchange *x, const struct deliver_recipient *rcpt, const char *address)
 {
-    stream_printf(x->session->stream, "RCPT TO:<%s>", envelope_address(x, rcpt->address));
+    stream_printf(x->session->stream, "RCPT TO:<%s>", envelope_address(x, address));
     if (x->session->features & FEATURE_DSN) {
         write_notify(x, rcpt->notify);
         write_orcpt(x, rcpt);
@@ -148,9 +151,16 @@ write_command(struct exchange *x)
     else if (position == data_position(x))
         stream_write_text(x->session->stream, "DATA\r\n");
     else
-        write_rcpt(x, rcpt_at(x, position));
+        write_rcpt(x, rcpt_at(x, position), x->recipients[position - POSITION_RCPT]);
     x->unanswered +=
         position >= POSITION_RCPT && position < data_position(x) ? 64 + strlen(rcpt_at(x, position)->address) : 64;
+}
+
+/* Would mail be taken? Then it ends before DATA. */
+static bool
+is_probe(const struct exchange *x)
+{
+    return x->progress->delivery->request->flags & DELIVER_VERIFY;
 }
 
 /* May the next command go out now, before all answers are there? */
@@ -159,7 +169,7 @@ may_send(const struct exchange *x)
 {
     bool all_answered = x->sent == x->answered;
 
-    if (x->failed || x->sent > data_position(x))
+    if (x->failed || x->sent > data_position(x) || (x->sent == data_position(x) && is_probe(x)))
         return false;
     if (x->sent == data_position(x) && all_answered && x->accepted == 0)
         return false; /* nobody is left */
@@ -213,6 +223,8 @@ on_rcpt_refused(struct exchange *x, unsigned i, struct client_reply *reply)
         put_off(x, i, &failure);
 }
 
+static void on_sent(struct exchange *, unsigned i, const struct client_reply *);
+
 static void
 on_answer(struct exchange *x, unsigned position, struct client_reply *reply)
 {
@@ -234,6 +246,8 @@ on_answer(struct exchange *x, unsigned position, struct client_reply *reply)
     } else if (!x->failed && good) {
         x->progress->states[x->todo[position - POSITION_RCPT]] = RCPT_ACCEPTED;
         x->accepted++;
+        if (is_probe(x))
+            on_sent(x, x->todo[position - POSITION_RCPT], reply);
     } else if (!x->failed) {
         on_rcpt_refused(x, x->todo[position - POSITION_RCPT], reply);
     }
@@ -461,6 +475,23 @@ choose_recipients(struct exchange *x)
             x->todo[x->count++] = i;
 }
 
+/* smtp_generic_maps. -1: a table failed. */
+static int may_wait
+choose_addresses(struct exchange *x)
+{
+    const struct msg_deliver *request = x->progress->delivery->request;
+    const struct generic *generic = x->session->client->generic;
+    struct err err;
+
+    x->recipients = arena_array(x->arena, x->count, sizeof(*x->recipients));
+    if (generic_address(x->arena, generic, request->sender, &x->sender, &err) < 0)
+        return failure_set(x->failure, x->arena, "4.3.0", "address look-up error: %s", err.text);
+    for (unsigned n = 0; n < x->count; n++)
+        if (generic_address(x->arena, generic, request->recipients[x->todo[n]].address, &x->recipients[n], &err) < 0)
+            return failure_set(x->failure, x->arena, "4.3.0", "address look-up error: %s", err.text);
+    return 0;
+}
+
 /* What was accepted but not delivered is as it was before. */
 static void
 take_back(struct exchange *x)
@@ -468,6 +499,69 @@ take_back(struct exchange *x)
     for (unsigned n = 0; n < x->count; n++)
         if (x->progress->states[x->todo[n]] == RCPT_ACCEPTED)
             x->progress->states[x->todo[n]] = RCPT_LEFT;
+}
+
+/* ---- XFORWARD: a filter hears of the client from which the message came ---- */
+
+static const char *
+forwarded(const struct exchange *x, unsigned attribute)
+{
+    const struct envelope *e = source_envelope(x->progress->delivery->source);
+    const char *values[XFORWARD_COUNT] = {e->log_client_name,   e->log_client_address,
+                                          e->log_client_port,   e->log_protocol_name,
+                                          e->log_helo_name,     *e->log_ident ? e->log_ident : e->queue_id,
+                                          strcmp(e->rewrite_context, "local") == 0 ? "LOCAL" : "REMOTE"};
+    const char *value = values[attribute];
+
+    if (*e->queue_id == '\0' && attribute == XFORWARD_IDENT)
+        value = x->progress->delivery->request->queue_id;
+    if (attribute == XFORWARD_ADDR && strchr(value, ':'))
+        value = arena_printf(x->arena, "IPV6:%s", value);
+    return *value && strlen(value) <= 255 ? value : "[UNAVAILABLE]";
+}
+
+/* One command with the attributes from..to that the server knows; a line stays under 512 bytes (RFC 5321). */
+static int may_wait
+forward_attributes(struct exchange *x, unsigned from, unsigned to, const char *doing)
+{
+    struct client_reply reply;
+    bool any = false, may_be_stale = x->session->uses > 1 && !x->heard;
+
+    for (unsigned i = from; i <= to; i++) {
+        if (!(x->session->features & ((unsigned)FEATURE_XFORWARD_FIRST << i)))
+            continue;
+        write_xtext(x, arena_printf(x->arena, "%s %s=", any ? "" : "XFORWARD", features_xforward[i]), forwarded(x, i));
+        any = true;
+    }
+    if (!any)
+        return 0;
+    stream_write_text(x->session->stream, "\r\n");
+    if (session_reply(x->session, x->arena, settings(x)->smtp_xforward_timeout, doing, &reply, x->failure) < 0)
+        return may_be_stale ? gone_stale(x) : -1;
+    if (may_be_stale && x->session->closing)
+        return gone_stale(x);
+    x->heard = true;
+    if (reply.code / 100 != 2)
+        log_warning("host %s said: %d %s (in reply to XFORWARD)", x->session->label, reply.code,
+                    client_reply_joined(&reply, x->arena));
+    return 0;
+}
+
+static int may_wait
+forward_client(struct exchange *x)
+{
+    if (!(x->session->features & FEATURE_XFORWARD) || !settings(x)->smtp_send_xforward_command)
+        return 0;
+    if (x->sent == POSITION_RESET) {
+        write_command(x);
+        if (read_answer(x) < 0)
+            return -1;
+        if (x->failed)
+            return 0;
+    }
+    if (forward_attributes(x, XFORWARD_NAME, XFORWARD_PORT, "sending XFORWARD name/address") < 0)
+        return -1;
+    return forward_attributes(x, XFORWARD_PROTO, XFORWARD_SOURCE, "sending XFORWARD protocol/helo_name");
 }
 
 int may_wait
@@ -478,9 +572,11 @@ transaction_run(struct session *s, struct progress *progress, struct failure *fa
 
     choose_recipients(&x);
     x.sent = x.answered = s->needs_reset ? POSITION_RESET : POSITION_MAIL;
-    if (check_abilities(&x) < 0)
+    if (check_abilities(&x) < 0 || choose_addresses(&x) < 0)
         return -1;
-    result = converse(&x);
+    result = forward_client(&x);
+    if (result == 0)
+        result = converse(&x);
     if (result == 0)
         result = finish(&x);
     take_back(&x);

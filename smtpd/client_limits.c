@@ -154,3 +154,29 @@ limits_new_tls(struct session *s, struct smtp_reply *refusal)
                                 s->server->set.myhostname, s->peer.address);
     return -1;
 }
+
+int may_wait
+limits_auth(struct session *s, struct smtp_reply *refusal)
+{
+    if (!is_over(s, "auth", s->server->set.smtpd_client_auth_rate_limit, "AUTH command rate"))
+        return 0;
+    *refusal = smtp_reply(s->cmd, 450, "4.7.1", "Error: too many AUTH commands from %s", s->peer.address);
+    return -1;
+}
+
+bool may_wait
+limits_count(struct session *s, const char *event, const char *who, int64_t *rate)
+{
+    struct msg_anvil message = {.event = event, .service = s->server->service, .client = who, .amount = 1};
+    struct link_message reply;
+
+    if (!s->server->anvil)
+        return false;
+    if (link_call(s->server->anvil, s->cmd, &type_anvil, &message, slice_make(NULL, 0), NULL, 0, &type_anvil_count,
+                  &reply, loop_now() + ANVIL_TIME, &s->err) < 0) {
+        log_warning("anvil service: %s", s->err.text);
+        return false;
+    }
+    *rate = ((const struct msg_anvil_count *)reply.message)->rate;
+    return true;
+}

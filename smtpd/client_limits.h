@@ -12,6 +12,10 @@ int may_wait limits_connect(struct session *, struct smtp_reply *refusal) MUST_U
 void limits_disconnect(struct session *);
 int may_wait limits_message(struct session *, struct smtp_reply *refusal) MUST_USE;
 int may_wait limits_recipient(struct session *, struct smtp_reply *refusal) MUST_USE;
+int may_wait limits_auth(struct session *, struct smtp_reply *refusal) MUST_USE;
 int may_wait limits_new_tls(struct session *, struct smtp_reply *refusal) MUST_USE;
+
+/* Counts an event of somebody else than the client: of a login. False: not known, so nothing is limited. */
+bool may_wait limits_count(struct session *, const char *event, const char *who, int64_t *rate);
 
 #endif

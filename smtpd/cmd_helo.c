@@ -2,6 +2,7 @@
 /* HELO and EHLO: RFC 5321 section 4.1.1.1. */
 #include <string.h>
 
+#include "smtpd/login.h"
 #include "smtpd/restrict.h"
 #include "smtpd/session.h"
 
@@ -23,7 +24,20 @@ announce(const struct session *s, struct buf *out, const char *keyword, const ch
         buf_printf(out, "\n%s%s", keyword, arguments);
 }
 
-static const char *
+/* Old clients read "AUTH=..." only. */
+static void may_wait
+announce_login(struct session *s, struct buf *out)
+{
+    const char *mechanisms = login_is_offered(s) ? login_mechanisms(s) : "";
+
+    if (!mechanisms[0])
+        return;
+    announce(s, out, "AUTH", arena_printf(s->cmd, " %s", mechanisms));
+    if (s->server->set.broken_sasl_auth_clients)
+        announce(s, out, "AUTH", arena_printf(s->cmd, "=%s", mechanisms));
+}
+
+static const char *may_wait
 ehlo_text(struct session *s)
 {
     const struct smtpd_settings *set = &s->server->set;
@@ -37,9 +51,17 @@ ehlo_text(struct session *s)
         announce(s, &out, "VRFY", "");
     if (s->server->tls && !stream_is_tls(s->stream))
         announce(s, &out, "STARTTLS", "");
+    announce_login(s, &out);
     announce(s, &out, "ENHANCEDSTATUSCODES", "");
     announce(s, &out, "8BITMIME", "");
+    announce(s, &out, "DSN", "");
     announce(s, &out, "CHUNKING", "");
+    if (xclient_is_allowed(s))
+        announce(s, &out, "XCLIENT", " NAME ADDR PORT PROTO HELO REVERSE_NAME LOGIN DESTADDR DESTPORT");
+    if (verp_is_allowed(s))
+        announce(s, &out, "XVERP", "");
+    if (xforward_is_allowed(s))
+        announce(s, &out, "XFORWARD", " NAME ADDR PROTO HELO SOURCE PORT IDENT");
     const char *text = arena_strdup(s->cmd, buf_text(&out));
     buf_release(&out);
     return text;

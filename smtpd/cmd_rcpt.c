@@ -2,6 +2,7 @@
 /* RCPT TO: RFC 5321 section 4.1.1.3. */
 #include "lib/base/log.h"
 #include "smtpd/client_limits.h"
+#include "smtpd/login.h"
 #include "smtpd/restrict.h"
 #include "smtpd/session.h"
 
@@ -18,9 +19,11 @@ too_many(struct session *s, struct transaction *t)
 static int may_wait
 check_rcpt(struct session *s, struct slice args, struct smtp_rcpt *rcpt, struct smtp_reply *refusal)
 {
-    unsigned allow = s->server->set.strict_rfc821_envelopes ? SMTP_STRICT : 0;
+    unsigned allow = (s->server->set.strict_rfc821_envelopes ? SMTP_STRICT : 0U) |
+                     (s->server->set.allow_min_user ? SMTP_DASH : 0U) | SMTP_DSN;
 
     if (smtp_parse_rcpt(s->cmd, args, allow, rcpt, refusal) < 0 || limits_recipient(s, refusal) < 0 ||
+        login_limit_recipient(s, refusal) < 0 ||
         access_check_rcpt(s, rcpt->address, refusal) < 0)
         return -1;
     if (transaction_open(s, s->transaction, &s->err) < 0) {

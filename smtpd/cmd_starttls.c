@@ -62,6 +62,7 @@ cmd_starttls(struct session *s, struct slice args)
     if (starttls_now(s, &s->err) < 0)
         return smtp_reply_close(s->cmd, 421, "4.4.2", "%s Error: TLS failed", s->server->set.myhostname);
     session_reset(s);
+    s->sasl_method = s->sasl_username = NULL; /* RFC 3207 section 4.2 */
     s->helo = NULL;
     s->protocol = "SMTP";
     return (struct smtp_reply){.code = 0};

@@ -78,16 +78,6 @@ cache_get(const struct peer_cache *cache, struct arena *arena, struct peer *peer
     return true;
 }
 
-static char *
-must_strdup(const char *text)
-{
-    char *copy = strdup(text);
-
-    if (!copy)
-        fatal("out of memory");
-    return copy;
-}
-
 static void
 cache_put(struct peer_cache *cache, const struct peer *peer)
 {
@@ -100,8 +90,8 @@ cache_put(struct peer_cache *cache, const struct peer *peer)
         map_free(&cache->known, known_free);
         cache->known = map_new();
     }
-    known->name = must_strdup(peer->name);
-    known->reverse_name = must_strdup(peer->reverse_name);
+    known->name = text_copy(peer->name);
+    known->reverse_name = text_copy(peer->reverse_name);
     known->name_status = peer->name_status;
     known->reverse_status = peer->reverse_status;
     known->until = loop_now() + (fails ? CACHE_TIME_FAILS : CACHE_TIME);

@@ -7,6 +7,7 @@
 
 #include "lib/base/log.h"
 #include "lib/mail/addr.h"
+#include "smtpd/policy.h"
 
 struct access_item {
     const struct restriction *row; /* NULL: there is none of this name */
@@ -16,12 +17,15 @@ struct access_item {
 
 struct access_list {
     const char *parameter;
+    const char *implied;
     struct access_item *items;
     unsigned count;
 };
 
+enum { LIST_DEPTH = 30 /* lists within lists */ };
+
 static const struct restriction rows[] = {
-#define RESTRICTION(name, check, has_argument, help) {name, check, has_argument, help},
+#define RESTRICTION(name, check, argument, help) {name, check, argument, help},
 #include "smtpd/restrictions.def"
 #undef RESTRICTION
 };
@@ -43,36 +47,74 @@ count_words(const char *text)
     struct slice rest = slice_from(text), word;
     unsigned count = 0;
 
-    while (slice_word(&rest, ", \t\r\n", &word))
+    while (slice_word_braced(&rest, ", \t\r\n", &word))
         count++;
     return count;
 }
 
-struct access_list *
-access_list_new(struct arena *arena, const char *parameter, const char *text)
+static bool
+is_table(const char *name)
+{
+    return strchr(name, ':') != NULL;
+}
+
+/* What the item needs is opened, for when it is reached. */
+static void
+open_argument(struct server *server, const struct access_item *item)
+{
+    enum access_argument kind = item->row ? item->row->argument : ARGUMENT_TABLE;
+    const char *name = item->row ? item->argument : item->name;
+
+    if (!server || (!item->row && !is_table(name)))
+        return;
+    if (kind == ARGUMENT_TABLE && !map_get_text(server->tables, name))
+        map_put_text(server->tables, name, table_open_late(server->conf, name, TABLE_FOLD_FIXED));
+    if (kind == ARGUMENT_POLICY)
+        policies_add(server->policies, name);
+}
+
+/* Fills in the item that begins with name. */
+static void
+read_item(struct arena *arena, struct access_item *item, struct slice name, struct slice *rest)
+{
+    struct slice word;
+
+    item->row = find_row(name);
+    item->name = arena_strndup(arena, name.ptr, name.len);
+    item->argument = "";
+    if (item->row && item->row->argument != ARGUMENT_NONE && slice_word_braced(rest, ", \t\r\n", &word))
+        item->argument = arena_strndup(arena, word.ptr, word.len);
+}
+
+static struct access_list *
+list_new(struct server *server, struct arena *arena, const char *parameter, const char *text, const char *implied)
 {
     struct access_list *list = ARENA_NEW(arena, struct access_list);
     struct slice rest = slice_from(text), word;
     bool warn = false;
 
     list->parameter = parameter;
+    list->implied = implied;
     list->items = arena_array(arena, count_words(text), sizeof *list->items);
-    while (slice_word(&rest, ", \t\r\n", &word)) {
+    while (slice_word_braced(&rest, ", \t\r\n", &word)) {
         if (slice_equal_text_fold(word, "warn_if_reject")) {
             warn = true;
             continue;
         }
         struct access_item *item = &list->items[list->count++];
-        item->row = find_row(word);
-        item->name = arena_strndup(arena, word.ptr, word.len);
+        read_item(arena, item, word, &rest);
         item->warn = warn;
         warn = false;
-        if (item->row && item->row->has_argument) {
-            bool found = slice_word(&rest, ", \t\r\n", &word);
-            item->argument = found ? arena_strndup(arena, word.ptr, word.len) : "";
-        }
+        open_argument(server, item);
     }
     return list;
+}
+
+struct access_list *
+access_list_new(struct server *server, struct arena *arena, const char *parameter, const char *text,
+                const char *implied)
+{
+    return list_new(server, arena, parameter, text, implied);
 }
 
 bool
@@ -88,6 +130,12 @@ access_list_has(const struct access_list *list, const char *name)
         if (list->items[i].row && !list->items[i].warn && strcmp(list->items[i].row->name, name) == 0)
             return true;
     return false;
+}
+
+struct table *
+access_table(const struct access_check *check, const char *name)
+{
+    return map_get_text(check->session->server->tables, name);
 }
 
 /* ---- refusing ---- */
@@ -130,6 +178,15 @@ access_defer_if_permit(struct access_check *check)
     return ACCESS_DUNNO;
 }
 
+enum access
+access_defer_if_reject(struct access_check *check)
+{
+    if (!check->defer_if_reject)
+        check->reject_deferral = check->refusal;
+    check->defer_if_reject = true;
+    return ACCESS_DUNNO;
+}
+
 /* ---- running a list ---- */
 
 static void
@@ -141,13 +198,97 @@ log_refusal(struct access_check *check, const char *word)
              smtp_reply_line(s->cmd, check->refusal), session_whatsup(s, check->sender, check->recipient));
 }
 
+static enum access may_wait run_items(struct access_check *, const struct access_list *);
+
+static enum access not_configured(struct access_check *, const char *fmt, ...) PRINTF_LIKE(2, 3);
+static enum access
+not_configured(struct access_check *check, const char *fmt, ...)
+{
+    va_list args;
+
+    va_start(args, fmt);
+    log_warning("%s", arena_vprintf(check->session->cmd, fmt, args));
+    va_end(args);
+    return access_refuse_text(check, 451, "3.5", "Server configuration error");
+}
+
+/* A table that stands by itself: the list says what is looked up in it. */
+static enum access may_wait
+run_implied(struct access_check *check, const char *table)
+{
+    return find_row(slice_from(check->implied))->check(check, table);
+}
+
+static enum access may_wait
+run_class(struct access_check *check, const struct access_list *class)
+{
+    if (check->depth >= LIST_DEPTH)
+        return not_configured(check, "smtpd_restriction_classes: %s: classes name each other in a circle",
+                              class->parameter);
+    check->depth++;
+    enum access result = run_items(check, class);
+    check->depth--;
+    return result;
+}
+
 static enum access may_wait
 run_item(struct access_check *check, const struct access_item *item)
 {
+    const struct server *server = check->session->server;
+    const char *table = item->row ? item->argument : item->name;
+    const struct access_list *class;
+
+    if (item->row && item->row->argument != ARGUMENT_NONE && !item->argument[0])
+        return not_configured(check, "smtpd restriction \"%s\" needs an argument", item->name);
+    if ((!item->row && is_table(table)) || (item->row && item->row->argument == ARGUMENT_TABLE))
+        if (!map_get_text(server->tables, table))
+            return not_configured(check, "table %s is not named in main.cf, and can't be opened now", table);
     if (item->row)
         return item->row->check(check, item->argument);
-    log_warning("unknown smtpd restriction: \"%s\"", item->name);
-    return access_refuse_text(check, 451, "3.5", "Server configuration error");
+    class = map_get_text(server->classes, item->name);
+    if (class)
+        return run_class(check, class);
+    if (is_table(table) && check->implied)
+        return run_implied(check, table);
+    return not_configured(check, "unknown smtpd restriction: \"%s\"", item->name);
+}
+
+/* What is said instead of a refusal for good, where something that might have permitted could not be asked. */
+static void
+soften(struct access_check *check)
+{
+    if (check->reject_deferral.code)
+        check->refusal = check->reject_deferral;
+    else
+        access_refuse_text(check, 450, "7.0", "%s", check->refusal.text);
+}
+
+static enum access may_wait
+run_items(struct access_check *check, const struct access_list *list)
+{
+    for (unsigned i = 0; i < list->count; i++) {
+        const char *what = check->what, *kind = check->kind;
+        enum access result = run_item(check, &list->items[i]);
+        check->what = what;
+        check->kind = kind;
+        if (result == ACCESS_REFUSE && list->items[i].warn) {
+            log_refusal(check, "reject_warning");
+            continue;
+        }
+        if (result == ACCESS_REFUSE && check->refusal.code >= 500 && check->defer_if_reject)
+            soften(check);
+        if (result != ACCESS_DUNNO)
+            return result;
+    }
+    return ACCESS_DUNNO;
+}
+
+enum access may_wait
+access_run_text(struct access_check *check, const char *source, const char *text)
+{
+    struct access_list *list = list_new(NULL, check->session->cmd, source, text, NULL);
+
+    return run_class(check, list);
 }
 
 static enum access may_wait
@@ -155,18 +296,8 @@ run_list(struct access_check *check, const struct access_list *list, const char 
 {
     check->what = what;
     check->kind = kind;
-    for (unsigned i = 0; i < list->count; i++) {
-        enum access result = run_item(check, &list->items[i]);
-        if (result == ACCESS_REFUSE && list->items[i].warn) {
-            log_refusal(check, "reject_warning");
-            continue;
-        }
-        if (result == ACCESS_REFUSE && check->refusal.code >= 500 && check->defer_if_reject)
-            access_refuse_text(check, 450, "7.0", "%s", check->refusal.text);
-        if (result != ACCESS_DUNNO)
-            return result;
-    }
-    return ACCESS_DUNNO;
+    check->implied = list->implied;
+    return run_items(check, list);
 }
 
 static const char *
@@ -190,11 +321,16 @@ finish(struct access_check *check, enum access result, struct smtp_reply *refusa
     return -1;
 }
 
+/* Behind RCPT a recipient is looked at only where there is but one. */
 static struct access_check
 make_check(struct session *s)
 {
-    return (struct access_check){
-        .session = s, .helo = s->helo, .sender = s->transaction ? s->transaction->sender : NULL};
+    const struct transaction *t = s->transaction;
+
+    return (struct access_check){.session = s,
+                                 .helo = s->helo,
+                                 .sender = t ? t->sender : NULL,
+                                 .recipient = t && t->recipient_count == 1 ? t->recipients[0].address : NULL};
 }
 
 /* ---- the stages ---- */
@@ -249,6 +385,30 @@ run_delayed(struct access_check *check)
     return ACCESS_DUNNO;
 }
 
+/* The tables of known users, unless a restriction has asked them already. */
+static enum access may_wait
+check_users(struct access_check *check)
+{
+    const struct smtpd_settings *set = &check->session->server->set;
+
+    if (set->smtpd_reject_unlisted_sender && !check->sender_looked_up &&
+        restrict_reject_unlisted_sender(check, "") == ACCESS_REFUSE)
+        return ACCESS_REFUSE;
+    if (set->smtpd_reject_unlisted_recipient && !check->session->server->accepts_unlisted &&
+        !check->recipient_looked_up)
+        return restrict_reject_unlisted_recipient(check, "");
+    return ACCESS_DUNNO;
+}
+
+bool
+access_by_old_default(struct session *s, const char *parameter)
+{
+    const char *value;
+    struct err err;
+
+    return s->server->conf && conf_old_default(s->server->conf, s->cmd, parameter, &value, &err) == 0 && value;
+}
+
 int may_wait
 access_check_rcpt(struct session *s, const char *recipient, struct smtp_reply *refusal)
 {
@@ -259,9 +419,19 @@ access_check_rcpt(struct session *s, const char *recipient, struct smtp_reply *r
     struct access_check check = make_check(s);
 
     check.recipient = recipient;
+    check.at_rcpt = true;
     enum access result = run_delayed(&check);
-    for (unsigned i = 0; i < ARRAY_LEN(lists) && result != ACCESS_REFUSE; i++)
+    for (unsigned i = 0; i < ARRAY_LEN(lists) && result != ACCESS_REFUSE; i++) {
         result = run_list(&check, lists[i], quoted(s, recipient), "Recipient address");
+        if (result == ACCESS_REFUSE && i == 0 && !relay_first &&
+            access_by_old_default(s, "smtpd_relay_before_recipient_restrictions"))
+            log_info(
+                "using backwards-compatible default setting smtpd_relay_before_recipient_restrictions=no to reject "
+                "recipient \"%s\" from client \"%s\"",
+                quoted(s, recipient), s->client);
+    }
+    if (result != ACCESS_REFUSE)
+        result = check_users(&check);
     return finish(&check, result, refusal);
 }
 

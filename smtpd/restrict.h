@@ -12,11 +12,18 @@
 #include "lib/base/arena.h"
 #include "lib/base/err.h"
 #include "lib/smtp/reply.h"
+#include "lib/table/table.h"
 #include "smtpd/session.h"
 
-/* parameter is kept, for the log. Never fails: see above. */
-struct access_list *access_list_new(struct arena *, const char *parameter, const char *text);
+/* parameter is kept, for the log. Never fails: see above. Opens the tables and services that the list names, so that it is to
+ * be called before the sandbox. implied: the restriction that a table by itself ("hash:/etc/postfix/access") stands for; NULL:
+ * that of the list in which this one is run. */
+struct access_list *access_list_new(struct server *, struct arena *, const char *parameter, const char *text,
+                                    const char *implied);
 bool access_list_is_empty(const struct access_list *);
+
+/* Is the parameter's default kept as it was in old versions (compatibility_level)? Who acts on it says so in the log. */
+bool access_by_old_default(struct session *, const char *parameter);
 
 /* Does the list hold a restriction of this name that is in effect? */
 bool access_list_has(const struct access_list *, const char *name);
@@ -37,19 +44,29 @@ enum access { ACCESS_DUNNO, ACCESS_PERMIT, ACCESS_REFUSE };
 /* What is being checked. */
 struct access_check {
     struct session *session;
-    const char *helo, *sender, *recipient; /* NULL: not known at this stage */
-    const char *what;                      /* what the list is about: "<a@b>" or "<name[address]>" in replies */
-    const char *kind;                      /* "Sender address", "Client host" ... */
-    struct smtp_reply refusal;             /* of ACCESS_REFUSE */
-    bool defer_if_permit;                  /* an earlier restriction failed; its reply is in deferral */
+    const char *helo, *sender,
+        *recipient;   /* NULL: not known at this stage; recipient: at RCPT, and later where there is one alone */
+    bool at_rcpt;     /* recipient is not in the transaction yet */
+    const char *what; /* what the list is about: "<a@b>" or "<name[address]>" in replies */
+    const char *kind; /* "Sender address", "Client host" ... */
+    struct smtp_reply refusal; /* of ACCESS_REFUSE */
+    bool defer_if_permit;      /* an earlier restriction failed; its reply is in deferral */
     struct smtp_reply deferral;
     bool defer_if_reject;
+    struct smtp_reply
+        reject_deferral; /* what is said then instead of a refusal for good; code 0: 450 and the same text */
+    const char *implied; /* see access_list_new() */
+    unsigned depth;      /* lists within lists */
+    bool recipient_looked_up, sender_looked_up; /* the tables of known users have been asked */
 };
+
+/* What follows a restriction in the list. */
+enum access_argument { ARGUMENT_NONE, ARGUMENT_WORD, ARGUMENT_TABLE, ARGUMENT_POLICY };
 
 struct restriction {
     const char *name;
     enum access (*check)(struct access_check *, const char *argument);
-    bool has_argument;
+    enum access_argument argument;
     const char *help;
 };
 
@@ -63,10 +80,20 @@ enum access access_refuse_text(struct access_check *, int64_t code, const char *
 /* Nothing decided, but if nobody refuses, refuse for now with this reply (made by access_refuse...). */
 enum access access_defer_if_permit(struct access_check *);
 
+/* The same for the case that somebody refuses for good. */
+enum access access_defer_if_reject(struct access_check *);
+
+/* Runs restrictions that stand in a table's result or in a policy service's answer. They can use tables and services only
+ * that some list of main.cf names too. */
+enum access may_wait access_run_text(struct access_check *, const char *source, const char *text);
+
+/* The table that the restriction being run names. */
+struct table *access_table(const struct access_check *, const char *name);
+
 /* 451: a look-up failed; why goes to the log. */
 enum access access_fail(struct access_check *, const struct err *why);
 
-#define RESTRICTION(name, check, has_argument, help) \
+#define RESTRICTION(name, check, argument, help) \
     enum access may_wait check(struct access_check *, const char *argument);
 #include "smtpd/restrictions.def"
 #undef RESTRICTION

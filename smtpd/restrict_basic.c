@@ -58,29 +58,35 @@ restrict_sleep(struct access_check *check, const char *argument)
     return ACCESS_DUNNO;
 }
 
-/* Nobody can log in, or has a certificate that is looked at, so far. */
-enum access may_wait
-restrict_permit_sasl_authenticated(struct access_check *check, const char *argument)
-{
-    (void)check;
-    (void)argument;
-    return ACCESS_DUNNO;
-}
-
+/* relay_clientcerts: fingerprints of certificates, or of the keys in them. */
 enum access may_wait
 restrict_permit_tls_clientcerts(struct access_check *check, const char *argument)
 {
-    (void)check;
+    struct session *s = check->session;
+
     (void)argument;
+    if (!stream_is_tls(s->stream) || maps_is_empty(s->server->relay_certificates))
+        return ACCESS_DUNNO;
+    for (unsigned of_key = 0; of_key < 2; of_key++) {
+        const char *print = session_fingerprint(s, of_key), *value = NULL;
+        if (!print[0])
+            continue;
+        if (maps_find(s->server->relay_certificates, s->cmd, slice_from(print), &value, &s->err) < 0)
+            return access_fail(check, &s->err);
+        if (value)
+            return ACCESS_PERMIT;
+    }
     return ACCESS_DUNNO;
 }
 
 enum access may_wait
 restrict_permit_tls_all_clientcerts(struct access_check *check, const char *argument)
 {
-    (void)check;
+    struct tls_info tls;
+
     (void)argument;
-    return ACCESS_DUNNO;
+    stream_tls_info(check->session->stream, &tls);
+    return tls.peer_is_trusted ? ACCESS_PERMIT : ACCESS_DUNNO;
 }
 
 enum access may_wait
@@ -194,7 +200,7 @@ enum access may_wait
 restrict_reject_multi_recipient_bounce(struct access_check *check, const char *argument)
 {
     const struct transaction *t = check->session->transaction;
-    unsigned count = (t ? t->recipient_count : 0) + (check->recipient ? 1 : 0);
+    unsigned count = (t ? t->recipient_count : 0) + (check->at_rcpt ? 1 : 0);
 
     (void)argument;
     if (!check->sender || check->sender[0] || count < 2)

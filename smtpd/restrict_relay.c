@@ -2,6 +2,7 @@
 /* Who may send where: the restrictions that keep this host from relaying for strangers. */
 #include <string.h>
 
+#include "lib/base/log.h"
 #include "lib/mail/addr.h"
 #include "smtpd/restrict.h"
 
@@ -31,6 +32,14 @@ is_routed(const struct smtpd_settings *set, const char *address)
            (set->swap_bangpath && slice_has_byte(local, '!'));
 }
 
+static const char *
+domain_of(const char *address)
+{
+    const char *at = strrchr(address, '@');
+
+    return at ? at + 1 : "";
+}
+
 /* Is the recipient one that this system is responsible for: delivers here, or relays for its domain? */
 static int may_wait
 is_ours(struct access_check *check, bool *ours, struct err *err)
@@ -48,6 +57,10 @@ is_ours(struct access_check *check, bool *ours, struct err *err)
     if ((answer.flags & ROUTE_ERROR) || (!server->set.allow_untrusted_routing && (answer.flags & ROUTE_ROUTED)))
         return 0;
     *ours = (answer.flags & OUR_CLASSES) != 0;
+    if ((answer.flags & ROUTE_RELAY) && access_by_old_default(check->session, "relay_domains"))
+        log_info("using backwards-compatible default setting relay_domains=$mydestination to accept mail for domain "
+                 "\"%s\"",
+                 domain_of(check->recipient));
     return 0;
 }
 

@@ -1,16 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "smtpd/server.h"
 
+#include <pwd.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "lib/base/log.h"
+#include "smtpd/local_client.h"
 #include "smtpd/peer.h"
+#include "smtpd/policy.h"
 #include "smtpd/restrict.h"
+#include "smtpd/server_tls.h"
 
 /* ---- settings ---- */
 
 static int
-load_lists(struct server *server, struct err *err)
+load_lists(struct server *server, const struct conf *conf, struct err *err)
 {
     const struct smtpd_settings *set = &server->set;
     const struct {
@@ -18,13 +23,18 @@ load_lists(struct server *server, struct err *err)
         const char *parameter, *text;
     } lists[] = {
         {&server->mynetworks, "mynetworks", set->mynetworks},
+        {&server->xforward_hosts, "smtpd_authorized_xforward_hosts", set->smtpd_authorized_xforward_hosts},
+        {&server->xclient_hosts, "smtpd_authorized_xclient_hosts", set->smtpd_authorized_xclient_hosts},
+        {&server->verp_clients, "smtpd_authorized_verp_clients", set->smtpd_authorized_verp_clients},
         {&server->bare_lf_exempt, "smtpd_forbid_bare_newline_exclusions", set->smtpd_forbid_bare_newline_exclusions},
         {&server->limits_exempt, "smtpd_client_event_limit_exceptions", set->smtpd_client_event_limit_exceptions},
+        {&server->auth_exceptions, "smtpd_sasl_exceptions_networks", set->smtpd_sasl_exceptions_networks},
+        {&server->auth_filter, "smtpd_sasl_mechanism_filter", set->smtpd_sasl_mechanism_filter},
     };
 
     for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
         unsigned flags = match_list_flags(set->parent_domain_matches_subdomains, lists[i].parameter);
-        *lists[i].list = match_list_new(server->arena, lists[i].parameter, lists[i].text, flags, err);
+        *lists[i].list = match_list_new(server->arena, conf, lists[i].parameter, lists[i].text, flags, err);
         if (!*lists[i].list)
             return -1;
     }
@@ -47,25 +57,84 @@ check_relay_control(const struct server *server, struct err *err)
         "instance of: reject_unauth_destination, defer_unauth_destination, reject, defer or defer_if_permit");
 }
 
+/* smtpd_restriction_classes: each name is a parameter of the administrator's own. */
+static int
+load_classes(struct server *server, struct err *err)
+{
+    struct slice rest = slice_from(server->set.smtpd_restriction_classes), word;
+
+    while (slice_word(&rest, ", \t\r\n", &word)) {
+        const char *name = arena_strndup(server->arena, word.ptr, word.len);
+        const char *raw = conf_raw(server->conf, name);
+        if (!raw)
+            return err_set(err, ERR_SYNTAX, "parameter smtpd_restriction_classes: there is no parameter \"%s\"", name);
+        const char *text = conf_expand(server->conf, server->arena, raw, err);
+        if (!text)
+            return err_context(err, "parameter %s", name);
+        map_put_text(server->classes, name, access_list_new(server, server->arena, name, text, NULL));
+    }
+    return 0;
+}
+
+/* The tables that know users; a table that can't be opened defers those whom it would decide on. */
+static int
+load_users(struct server *server, struct err *err)
+{
+    const struct smtpd_settings *set = &server->set;
+    struct user_tables *users = &server->users;
+    const struct {
+        struct maps **maps;
+        const char *parameter, *text;
+    } all[] = {
+        {&users->local, "local_recipient_maps", set->local_recipient_maps},
+        {&users->virtual_mailbox, "virtual_mailbox_maps", set->virtual_mailbox_maps},
+        {&users->relay, "relay_recipient_maps", set->relay_recipient_maps},
+        {&users->virtual_alias, "virtual_alias_maps", set->virtual_alias_maps},
+        {&users->canonical, "canonical_maps", set->canonical_maps},
+        {&users->sender_canonical, "sender_canonical_maps", set->sender_canonical_maps},
+        {&users->recipient_canonical, "recipient_canonical_maps", set->recipient_canonical_maps},
+        {&server->rbl_replies, "rbl_reply_maps", set->rbl_reply_maps},
+        {&server->login_owners, "smtpd_sender_login_maps", set->smtpd_sender_login_maps},
+        {&server->relay_certificates, "relay_clientcerts", set->relay_clientcerts},
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        *all[i].maps = maps_new(server->arena, server->conf, all[i].parameter, all[i].text, TABLE_FOLD_FIXED, err);
+        if (!*all[i].maps)
+            return -1;
+    }
+    server->command_filter = maps_new(server->arena, server->conf, "smtpd_command_filter", set->smtpd_command_filter,
+                                      TABLE_NO_UTF8, err);
+    if (!server->command_filter)
+        return -1;
+    server->access_subdomains =
+        match_list_flags(set->parent_domain_matches_subdomains, "smtpd_access_maps") & MATCH_SUBDOMAINS;
+    return 0;
+}
+
 static int
 load_restrictions(struct server *server, struct err *err)
 {
     const struct smtpd_settings *set = &server->set;
+    static const char client[] = "check_client_access", helo[] = "check_helo_access", sender[] = "check_sender_access",
+                      recipient[] = "check_recipient_access";
     const struct {
         struct access_list **list;
-        const char *parameter, *text;
+        const char *parameter, *text, *implied;
     } lists[] = {
-        {&server->client, "smtpd_client_restrictions", set->smtpd_client_restrictions},
-        {&server->helo, "smtpd_helo_restrictions", set->smtpd_helo_restrictions},
-        {&server->sender, "smtpd_sender_restrictions", set->smtpd_sender_restrictions},
-        {&server->relay, "smtpd_relay_restrictions", set->smtpd_relay_restrictions},
-        {&server->recipient, "smtpd_recipient_restrictions", set->smtpd_recipient_restrictions},
-        {&server->data, "smtpd_data_restrictions", set->smtpd_data_restrictions},
-        {&server->end_of_data, "smtpd_end_of_data_restrictions", set->smtpd_end_of_data_restrictions},
+        {&server->client, "smtpd_client_restrictions", set->smtpd_client_restrictions, client},
+        {&server->helo, "smtpd_helo_restrictions", set->smtpd_helo_restrictions, helo},
+        {&server->sender, "smtpd_sender_restrictions", set->smtpd_sender_restrictions, sender},
+        {&server->relay, "smtpd_relay_restrictions", set->smtpd_relay_restrictions, recipient},
+        {&server->recipient, "smtpd_recipient_restrictions", set->smtpd_recipient_restrictions, recipient},
+        {&server->data, "smtpd_data_restrictions", set->smtpd_data_restrictions, recipient},
+        {&server->end_of_data, "smtpd_end_of_data_restrictions", set->smtpd_end_of_data_restrictions, recipient},
     };
 
+    if (load_classes(server, err) < 0)
+        return -1;
     for (size_t i = 0; i < ARRAY_LEN(lists); i++)
-        *lists[i].list = access_list_new(server->arena, lists[i].parameter, lists[i].text);
+        *lists[i].list = access_list_new(server, server->arena, lists[i].parameter, lists[i].text, lists[i].implied);
     return check_relay_control(server, err);
 }
 
@@ -87,91 +156,120 @@ load_bare_lf(struct server *server, struct err *err)
     return 0;
 }
 
-/* ---- TLS ---- */
+/* ---- logins ---- */
 
-static int
-load_tls_level(struct server *server, struct err *err)
+/* "dovecot": the server at smtpd_sasl_path, whoever it is; "cyrus": our own, as with Postfix the library was. */
+static const char *
+auth_path(const struct server *server, const char *(*path)(const char *class_and_name))
 {
     const struct smtpd_settings *set = &server->set;
-    struct slice level = slice_from(set->smtpd_tls_security_level);
+    const char *name = set->smtpd_sasl_path;
 
-    if (slice_equal_text_fold(level, "encrypt") || slice_equal_text_fold(level, "verify") ||
-        slice_equal_text_fold(level, "secure"))
-        server->tls_level = TLS_LEVEL_ENCRYPT;
-    else if (slice_equal_text_fold(level, "may"))
-        server->tls_level = TLS_LEVEL_MAY;
-    else if (slice_equal_text_fold(level, "none"))
-        server->tls_level = TLS_LEVEL_NONE;
-    else if (level.len > 0)
-        return err_set(err, ERR_SYNTAX, "bad value of smtpd_tls_security_level: \"%.*s\"", SLICE_ARG(level));
-    else
-        server->tls_level = set->smtpd_enforce_tls ? TLS_LEVEL_ENCRYPT
-                            : set->smtpd_use_tls   ? TLS_LEVEL_MAY
-                                                   : TLS_LEVEL_NONE;
-    if (set->smtpd_tls_wrappermode)
-        server->tls_level = TLS_LEVEL_ENCRYPT;
+    if (strcmp(set->smtpd_sasl_type, "dovecot") != 0)
+        return path(arena_printf(server->arena, "public/%s", set->auth_service_name));
+    return strncmp(name, "unix:", 5) == 0 ? name + 5 : name;
+}
+
+static int
+check_auth(struct server *server, struct err *err)
+{
+    const struct smtpd_settings *set = &server->set;
+
+    if (!set->smtpd_sasl_auth_enable)
+        return 0;
+    if (strcmp(set->smtpd_sasl_type, "dovecot") != 0 && strcmp(set->smtpd_sasl_type, "cyrus") != 0)
+        return err_set(err, ERR_SYNTAX, "smtpd_sasl_type: \"%s\": cyrus and dovecot are known", set->smtpd_sasl_type);
+    if (strcmp(set->smtpd_login_limit_action, "hold") != 0 && strcmp(set->smtpd_login_limit_action, "defer") != 0)
+        return err_set(err, ERR_SYNTAX, "smtpd_login_limit_action: hold and defer are known");
+    server->auth_is_remote =
+        strcmp(set->smtpd_sasl_type, "dovecot") == 0 && strncmp(set->smtpd_sasl_path, "inet:", 5) == 0;
     return 0;
 }
 
-/* The first certificate file that is set: smtpd_tls_chain_files, smtpd_tls_eccert_file, smtpd_tls_cert_file. */
-static bool
-find_certificate(struct server *server, struct tls_settings *tls)
-{
-    const struct smtpd_settings *set = &server->set;
-    struct slice rest = slice_from(set->smtpd_tls_chain_files), file;
+/* ---- what is not done to messages from here ---- */
 
-    if (slice_word(&rest, ", \t\r\n", &file)) {
-        tls->cert_file = arena_strndup(server->arena, file.ptr, file.len);
-        return true;
-    }
-    bool rsa = set->smtpd_tls_cert_file[0] && strcmp(set->smtpd_tls_cert_file, "none") != 0;
-    tls->cert_file = rsa ? set->smtpd_tls_cert_file : set->smtpd_tls_eccert_file;
-    tls->key_file = rsa ? set->smtpd_tls_key_file : set->smtpd_tls_eckey_file;
-    return tls->cert_file[0] != '\0';
-}
-
-/* Keys are read while that is allowed. A key that does not work costs TLS, not the service, unless TLS is a must. */
 static int
-load_tls(struct server *server, struct err *err)
+load_overrides(struct server *server, struct err *err)
 {
-    struct tls_settings tls = {.role = TLS_SERVER, .session_tickets = true};
+    bool *unlisted = &server->accepts_unlisted;
 
-    if (load_tls_level(server, err) < 0)
-        return -1;
-    if (server->tls_level == TLS_LEVEL_NONE)
-        return 0;
-    tls.protocols = server->tls_level == TLS_LEVEL_ENCRYPT ? server->set.smtpd_tls_mandatory_protocols
-                                                           : server->set.smtpd_tls_protocols;
-    if (!find_certificate(server, &tls)) {
-        if (server->set.smtpd_tls_wrappermode)
-            return err_set(err, ERR_PERM, "smtpd_tls_wrappermode needs smtpd_tls_cert_file or smtpd_tls_chain_files");
-        log_warning("No server certs available. TLS won't be enabled");
-        return 0;
-    }
-    server->tls = tls_context_new(&tls, err);
-    if (server->tls)
-        return 0;
-    if (server->set.smtpd_tls_wrappermode)
-        return -1;
-    log_warning("TLS library problem: %s", err->text);
-    log_warning("TLS is not available");
-    return 0;
+    return receive_overrides_parse(server->set.receive_override_options, &server->submit_flags, unlisted, err);
 }
 
 /* ---- the server ---- */
 
-struct server *
-server_new(struct arena *arena, const struct conf *conf, const char *service, struct err *err)
+static struct server *
+begin(struct arena *arena, const struct conf *conf, const char *service, struct err *err)
 {
     struct server *server = ARENA_NEW(arena, struct server);
 
     server->arena = arena;
     server->service = arena_strdup(arena, service);
-    if (smtpd_settings_load(&server->set, conf, arena, err) < 0 || load_lists(server, err) < 0 ||
-        load_restrictions(server, err) < 0 || load_bare_lf(server, err) < 0 || load_tls(server, err) < 0)
+    server->conf = conf;
+    list_init(&server->sessions);
+    if (smtpd_settings_load(&server->set, conf, arena, err) < 0)
+        return NULL;
+    server->classes = map_new();
+    server->tables = map_new();
+    server->policies = policies_new(&server->set);
+    server->peers = peer_cache_new();
+    return server;
+}
+
+struct server *
+server_new(struct arena *arena, const struct conf *conf, const char *service, struct err *err)
+{
+    struct server *server = begin(arena, conf, service, err);
+
+    if (!server || load_overrides(server, err) < 0 || load_lists(server, conf, err) < 0 ||
+        load_users(server, err) < 0 || load_restrictions(server, err) < 0 || check_auth(server, err) < 0 ||
+        load_bare_lf(server, err) < 0 || server_load_tls(server, err) < 0)
+        return NULL;
+    server->local_clients = local_clients_new(arena, conf, server->set.local_header_rewrite_clients, err);
+    if (!server->local_clients)
         return NULL;
     server->hosts = peer_read_hosts(arena, "/etc/hosts");
-    server->peers = peer_cache_new();
+    return server;
+}
+
+/* ---- by hand ---- */
+
+/* What a user's own program may do here is what it may do with sendmail; and it may write all that it has to say at once. */
+static void
+drop_restrictions(struct server *server)
+{
+    struct smtpd_settings *set = &server->set;
+    struct access_list **const lists[] = {&server->client, &server->helo,      &server->sender, &server->relay,
+                                          &server->recipient, &server->data, &server->end_of_data};
+
+    for (size_t i = 0; i < ARRAY_LEN(lists); i++)
+        *lists[i] = access_list_new(server, server->arena, "none", "", NULL);
+    set->smtpd_authorized_xforward_hosts = set->smtpd_authorized_xclient_hosts = "";
+    set->smtpd_reject_unlisted_sender = set->smtpd_reject_unlisted_recipient = false;
+    set->smtpd_forbid_unauth_pipelining = false;
+    set->smtpd_sasl_auth_enable = set->smtpd_tls_wrappermode = false;
+    set->smtpd_forbid_bare_newline = "normalize";
+}
+
+struct server *
+server_new_by_hand(struct arena *arena, const struct conf *conf, const char *service, struct err *err)
+{
+    struct server *server = begin(arena, conf, service, err);
+    const struct passwd *owner = server ? getpwnam(server->set.mail_owner) : NULL;
+
+    if (!server)
+        return NULL;
+    if (owner && getuid() == owner->pw_uid) {
+        server_free(&server);
+        return server_new(arena, conf, service, err);
+    }
+    server->stand_alone = true;
+    drop_restrictions(server);
+    if (load_lists(server, conf, err) < 0 || load_bare_lf(server, err) < 0)
+        return NULL;
+    server->set.smtpd_peername_lookup = true;
+    server->hosts = map_new();
+    (void)map_put_text(server->hosts, "127.0.0.1", arena_strdup(arena, "localhost"));
     return server;
 }
 
@@ -181,10 +279,22 @@ server_connect(struct server *server, const char *(*path)(const char *class_and_
     const struct smtpd_settings *set = &server->set;
     struct arena *arena = server->arena;
 
+    if (server->stand_alone)
+        return;
     server->router = router_new(path(arena_printf(arena, "private/%s", set->rewrite_service_name)));
     server->submitter = submitter_new(path(arena_printf(arena, "public/%s", set->cleanup_service_name)));
     server->dns = dns_client_new(path(arena_printf(arena, "private/%s", set->resolver_service_name)));
+    if (set->smtpd_sasl_auth_enable)
+        server->auth = auth_client_new(auth_path(server, path));
     server->anvil = link_connect(path("private/anvil"), NULL, 0, NULL, NULL);
+}
+
+static void
+free_context(void *value)
+{
+    struct tls_context *context = value;
+
+    tls_context_free(&context);
 }
 
 void
@@ -197,11 +307,18 @@ server_free(struct server **server)
     router_free(&s->router);
     submitter_free(&s->submitter);
     dns_client_free(&s->dns);
+    auth_client_free(&s->auth);
     if (s->anvil)
         link_free(&s->anvil);
     if (s->tls)
         tls_context_free(&s->tls);
+    if (s->sni_contexts)
+        map_free(&s->sni_contexts, free_context);
+    file_watch_free(&s->tls_files);
     peer_cache_free(&s->peers);
     map_free(&s->hosts, NULL);
+    map_free(&s->classes, NULL);
+    map_free(&s->tables, NULL);
+    policies_free(&s->policies);
     *server = NULL;
 }

@@ -3,12 +3,14 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "lib/base/check.h"
 #include "lib/base/log.h"
 #include "lib/base/text.h"
 #include "lib/run/loop.h"
 #include "lib/run/task.h"
+#include "lib/service/service.h"
 #include "lib/smtp/command.h"
 #include "smtpd/client_limits.h"
 #include "smtpd/restrict.h"
@@ -30,6 +32,8 @@ session_new(struct server *server, int fd)
         fatal("out of memory");
     s->magic = SESSION_MAGIC;
     s->server = server;
+    s->task = task_current();
+    list_append(&server->sessions, &s->link);
     s->arena = arena_new();
     s->cmd = arena_new();
     s->stream = stream_new(fd);
@@ -42,6 +46,7 @@ static void may_wait
 session_free(struct session *s)
 {
     check(s->magic == SESSION_MAGIC);
+    list_remove(&s->link);
     session_reset(s);
     stream_free(&s->stream);
     arena_free(&s->cmd);
@@ -53,8 +58,31 @@ session_free(struct session *s)
 void may_wait
 session_reset(struct session *s)
 {
+    s->instance = NULL;
+    xforward_free(&s->xforward);
     if (s->transaction)
         transaction_free(&s->transaction);
+}
+
+const char *
+session_instance(struct session *s)
+{
+    if (!s->instance)
+        s->instance =
+            arena_printf(s->transaction ? s->transaction->arena : s->arena, "%x.%llx.%x.0", (unsigned)getpid(),
+                         (unsigned long long)(loop_now_wall() / SECONDS(1)), ++s->server->instances);
+    return s->instance;
+}
+
+const char *
+session_fingerprint(struct session *s, bool of_key)
+{
+    const char *digest = s->server->set.smtpd_tls_fingerprint_digest;
+    char text[200];
+
+    if (stream_tls_fingerprint(s->stream, digest, of_key, text, sizeof text) < 0)
+        return "";
+    return arena_strdup(s->cmd, text);
 }
 
 unsigned
@@ -96,6 +124,11 @@ session_send(struct session *s, struct smtp_reply reply)
 
     if (reply.code == 0)
         return;
+    if (s->server->set.soft_bounce && reply.code / 100 == 5) {
+        reply.code -= 100;
+        if (reply.enhanced && reply.enhanced[0] == '5')
+            reply.enhanced = arena_printf(s->cmd, "4%s", reply.enhanced + 1);
+    }
     smtp_reply_encode(reply, &out);
     if (s->errors >= (unsigned)s->server->set.smtpd_soft_error_limit && s->server->set.smtpd_error_sleep_time > 0)
         (void)!task_sleep(s->server->set.smtpd_error_sleep_time, &s->err); /* cancelled: the next read tells */
@@ -111,8 +144,11 @@ session_input_failed(struct session *s, const struct err *err)
         stream_forgive_timeout(s->stream);
         return smtp_reply_close(s->cmd, 421, "4.4.2", "%s Error: timeout exceeded", s->server->set.myhostname);
     }
-    if (err->kind != ERR_CANCELLED)
-        s->end_reason = "lost connection";
+    stream_forgive_timeout(s->stream); /* cancelled */
+    if (err->kind == ERR_CANCELLED)
+        return smtp_reply_close(s->cmd, 421, "4.3.2", "%s Service closing transmission channel",
+                                s->server->set.myhostname);
+    s->end_reason = "lost connection";
     return smtp_reply_close(s->cmd, 421, "4.3.0", "%s Error: connection lost", s->server->set.myhostname);
 }
 
@@ -241,6 +277,62 @@ run_command(struct session *s, struct slice line)
     return reply;
 }
 
+void
+session_end_idle(struct server *server)
+{
+    LIST_EACH(link, &server->sessions)
+    {
+        struct session *s = LIST_ENTRY(link, struct session, link);
+        check(s->magic == SESSION_MAGIC);
+        if (s->idle)
+            task_cancel(s->task);
+    }
+}
+
+/* A system that stops waits for what a client has begun to send, not for what it may say next. */
+static int may_wait
+read_command(struct session *s, struct slice *line, enum stream_line_end *ending)
+{
+    int result;
+
+    if (service_is_terminating() && stream_buffered(s->stream) == 0)
+        return err_set(&s->err, ERR_CANCELLED, "the system stops");
+    session_set_deadline(s);
+    s->idle = true;
+    result = stream_read_line(s->stream, line_limit(s), line, ending, &s->err);
+    s->idle = false;
+    return result;
+}
+
+/* smtpd_command_filter: another line may take the line's place. -1: a table failed. */
+static int may_wait
+filter_command(struct session *s, struct slice *line)
+{
+    const struct maps *filter = s->server->command_filter;
+    const char *value;
+
+    if (!filter || maps_is_empty(filter) || slice_has_byte(*line, '\0'))
+        return 0;
+    while (line->len > 0 && (*line->ptr == ' ' || *line->ptr == '\t'))
+        *line = slice_make(line->ptr + 1, line->len - 1);
+    /* Tables know no empty keys; the manual's pattern for an empty line, ^\s*$, matches a blank. */
+    struct slice key = line->len > 0 ? arena_slice(s->cmd, *line) : slice_from(" ");
+    if (maps_find(filter, s->cmd, key, &value, &s->err) < 0)
+        return -1;
+    if (value)
+        *line = slice_from(value);
+    return 0;
+}
+
+static struct smtp_reply may_wait
+answer_command(struct session *s, struct slice line)
+{
+    if (filter_command(s, &line) == 0)
+        return run_command(s, line);
+    log_warning("%s: %s", s->client, s->err.text);
+    return smtp_reply(s->cmd, 451, "4.3.0", "Temporary lookup failure");
+}
+
 /* Reads a command and answers it. False: the session is over. */
 static bool may_wait
 serve_command(struct session *s)
@@ -249,9 +341,8 @@ serve_command(struct session *s)
     struct smtp_reply reply;
     struct slice line;
     bool endless = false;
+    int result = read_command(s, &line, &ending);
 
-    session_set_deadline(s);
-    int result = stream_read_line(s->stream, line_limit(s), &line, &ending, &s->err);
     if (result == 0 && ending == STREAM_LINE_CUT) {
         s->where = "UNKNOWN";
         s->counts[COMMAND_COUNT].all++;
@@ -259,7 +350,7 @@ serve_command(struct session *s)
         reply = smtp_reply(s->cmd, 500, "5.5.2", "Error: line too long");
         reply.close = endless;
     } else if (result == 0) {
-        reply = run_command(s, line);
+        reply = answer_command(s, line);
     }
     if (result < 0)
         reply = session_input_failed(s, &s->err);

@@ -8,13 +8,16 @@
 #include <stdint.h>
 
 #include "lib/base/arena.h"
+#include "lib/base/list.h"
 #include "lib/run/net.h"
 #include "lib/run/stream.h"
 #include "lib/smtp/reply.h"
 #include "smtpd/command.h"
+#include "smtpd/effects.h"
 #include "smtpd/peer.h"
 #include "smtpd/server.h"
 #include "smtpd/transaction.h"
+#include "smtpd/xforward.h"
 
 enum { SESSION_MAGIC = 0x53657373, SESSION_HELO_SIZE = 256 /* RFC 5321 section 4.5.3.1.2 */ };
 
@@ -24,6 +27,9 @@ struct command_count {
 
 struct session {
     unsigned magic;
+    struct list link; /* in the server's sessions */
+    struct task *task;
+    bool idle; /* waits for a command */
     struct server *server;
     struct stream *stream;
     struct arena *arena; /* lives as long as the session */
@@ -39,7 +45,13 @@ struct session {
     const char *protocol; /* "SMTP" or "ESMTP" */
     const char *helo;     /* helo_name, or NULL: not said yet */
     char helo_name[SESSION_HELO_SIZE];
+    const char *sasl_method, *sasl_username; /* of a client that has logged in; else NULL */
+    bool hold_mail; /* its login has sent too much */
+    struct effects effects;                 /* what was asked for before MAIL */
+    const char *instance;                   /* see session_instance() */
     const char *denied; /* the client may not do anything: why (smtpd_delay_reject = no) */
+
+    struct xforward *xforward; /* NULL: nothing was forwarded */
 
     struct transaction *transaction; /* NULL: none; MAIL begins one */
 
@@ -55,6 +67,9 @@ struct session {
 
 /* Serves the connection to its end; owns fd. */
 void may_wait session_serve(struct server *, int fd, const struct net_addr *peer);
+
+/* Those who wait for their client's next command end, with 421: the system stops. */
+void session_end_idle(struct server *);
 
 /* Sends a reply that is not the last of its command (220, 354). */
 void may_wait session_send(struct session *, struct smtp_reply);
@@ -79,6 +94,12 @@ const char *session_queue_id(const struct session *);
 /* " from=<..> to=<..> proto=.. helo=<..>", for the log. sender NULL: the transaction's, if there is one; recipient NULL:
  * not said. In the command's arena. */
 const char *session_whatsup(struct session *, const char *sender, const char *recipient);
+
+/* A text that is the same for all questions about one message, and differs between messages. */
+const char *session_instance(struct session *);
+
+/* The digest of the client's certificate, or of the key in it; "" if there is none. */
+const char *session_fingerprint(struct session *, bool of_key);
 
 /* Logs "connect from"; "lost connection after", "disconnect from" with the counts of commands. */
 void session_log_connect(struct session *);

@@ -5,10 +5,12 @@
 
 #include "lib/base/log.h"
 #include "lib/run/loop.h"
+#include "smtpd/local_client.h"
+#include "smtpd/login.h"
 #include "smtpd/session.h"
 
 struct transaction *
-transaction_new(const struct smtp_mail *mail)
+transaction_new(const struct session *s, const struct smtp_mail *mail)
 {
     struct arena *arena = arena_new();
     struct transaction *t = ARENA_NEW(arena, struct transaction);
@@ -18,6 +20,13 @@ transaction_new(const struct smtp_mail *mail)
     t->body = mail->body;
     t->envid = arena_strdup(arena, mail->envid);
     t->ret = mail->ret;
+    t->verp = arena_strdup(arena, mail->xverp ? mail->xverp : "");
+    t->declared_size = mail->size;
+    t->sasl_sender = "";
+    effects_copy(&t->effects, arena, &s->effects);
+    t->effects.hold |= s->hold_mail;
+    if (s->sasl_method && mail->auth)
+        t->sasl_sender = arena_strdup(arena, mail->auth);
     return t;
 }
 
@@ -59,12 +68,19 @@ transaction_open(struct session *s, struct transaction *t, struct err *err)
 {
     if (t->queue_id[0])
         return 0;
+    if (s->server->stand_alone) {
+        t->is_local = true; /* pickup makes the id */
+        return 0;
+    }
+    if (local_clients_has(s->server->local_clients, s, &t->is_local, err) < 0)
+        return -1;
     if (submitter_new_id(s->server->submitter, s->server->set.enable_long_queue_ids, &t->number, t->queue_id, err) <
         0) {
         t->queue_id[0] = '\0';
         return -1;
     }
-    log_info("%s: client=%s", t->queue_id, s->client);
+    log_info("%s: client=%s%s%s", t->queue_id, s->client, login_log_text(s),
+             xforward_log_text(s->xforward, s->cmd));
     return 0;
 }
 
@@ -78,9 +94,10 @@ transaction_envelope(const struct session *s, const struct transaction *t)
     e.number = t->number;
     e.arrival_sec = now / SECONDS(1);
     e.arrival_usec = now % SECONDS(1);
-    e.rewrite_context = "remote";
+    e.rewrite_context = t->is_local ? "local" : "remote";
     e.envelope_id = t->envid;
     e.ret_flags = t->ret;
+    e.verp = t->verp;
     e.sender = t->sender;
     e.encoding = t->body;
     e.log_client_name = e.client_name = s->peer.name;
@@ -96,5 +113,15 @@ transaction_envelope(const struct session *s, const struct transaction *t)
     e.client_address_type = s->peer.family;
     e.recipients = t->recipients;
     e.recipient_count = t->recipient_count;
+    if (s->sasl_method) {
+        e.sasl_method = s->sasl_method;
+        e.sasl_username = s->sasl_username;
+        e.sasl_sender = t->sasl_sender;
+    }
+    if (s->xforward)
+        xforward_apply(s->xforward, t->arena, &e);
+    e.content_filter = s->server->set.content_filter;
+    e.submit_flags = s->server->submit_flags;
+    effects_apply(&t->effects, t->arena, &e);
     return e;
 }

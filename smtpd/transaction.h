@@ -16,6 +16,7 @@
 #include "lib/mail/wire.h"
 #include "lib/smtp/command.h"
 #include "lib/smtp/data_scan.h"
+#include "smtpd/effects.h"
 
 struct session;
 
@@ -28,6 +29,11 @@ struct transaction {
     const char *body; /* "7bit", "8bit", "" */
     const char *envid;
     int ret;
+    const char *verp; /* two delimiters, or "" */
+    int64_t declared_size;   /* SIZE= */
+    const char *sasl_sender; /* AUTH=; "" */
+    bool is_local; /* the client is in local_header_rewrite_clients */
+    struct effects effects;
     char queue_id[QUEUE_ID_SIZE]; /* "" until the first recipient is accepted */
     int64_t number;               /* in the queue id */
 
@@ -46,7 +52,7 @@ struct transaction {
     enum content_problem problem;
 };
 
-struct transaction *transaction_new(const struct smtp_mail *);
+struct transaction *transaction_new(const struct session *, const struct smtp_mail *);
 
 /* Throws away what was not submitted. */
 void may_wait transaction_free(struct transaction **);

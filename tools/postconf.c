@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* postconf: shows and edits main.cf and master.cf. See postconf(1). */
 #include <errno.h>
+#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,14 +9,28 @@
 
 #include "lib/base/check.h"
 #include "lib/base/log.h"
+#include "lib/conf/cf_file.h"
 #include "lib/conf/main_cf.h"
+#include "lib/table/table_type.h"
 #include "tools/postconf.h"
 
-enum subject { MAIN_CF, MASTER_SERVICES, MASTER_FIELDS, MASTER_PARAMETERS, WORDS };
+enum subject {
+    MAIN_CF,
+    MASTER_SERVICES,
+    MASTER_FIELDS,
+    MASTER_PARAMETERS,
+    WORDS,
+    TABLE_TYPES,
+    EXPLAIN,
+    TLS,
+    TEMPLATES,
+    TEMPLATES_EXPANDED
+};
 
-/* Lists of words that an option prints. Table types: those that are built in. */
-static const char *const table_types[] = {"btree", "cidr", "fail",   "hash",   "inline",   "internal",
-                                          "lmdb",  "pcre", "regexp", "static", "texthash", NULL};
+enum { EXPLAIN_OPTION = 256 };
+static const struct option long_options[] = {{"explain", no_argument, NULL, EXPLAIN_OPTION}, {NULL, 0, NULL, 0}};
+
+/* Lists of words that an option prints. */
 static const char *const lock_types[] = {"flock", "fcntl", "dotlock", NULL};
 static const char *const sasl_servers[] = {"cyrus", "dovecot", NULL};
 static const char *const sasl_clients[] = {"cyrus", NULL};
@@ -24,6 +39,7 @@ struct command_line {
     struct postconf pc;
     enum subject subject;
     const char *const *words;
+    const char *tls_mode;
     const char *override[64];
     size_t override_count;
 };
@@ -31,8 +47,10 @@ struct command_line {
 static void
 set_action(struct command_line *cl, enum postconf_action action)
 {
+    static const char *const names[] = {"", "-e", "-#", "-X"};
     if (cl->pc.action != POSTCONF_SHOW && cl->pc.action != action)
-        fatal("specify one of -e, -# and -X");
+        fatal("specify one of %s %s", names[cl->pc.action < action ? cl->pc.action : action],
+              names[cl->pc.action < action ? action : cl->pc.action]);
     cl->pc.action = action;
 }
 
@@ -40,7 +58,7 @@ static void
 set_subject(struct command_line *cl, enum subject subject)
 {
     if (cl->subject != MAIN_CF && cl->subject != subject)
-        fatal("specify one of -F, -M, -P, -A, -a, -l and -m");
+        fatal("specify one of -F, -M, -P, -A, -a, -b, -l, -m and -t");
     cl->subject = subject;
 }
 
@@ -74,11 +92,15 @@ parse_classes(const char *text)
 static void
 usage(const char *program)
 {
-    fatal("usage: %s [-a (server SASL types)] [-A (client SASL types)] [-c config_dir] [-C class] [-d (defaults)] "
-          "[-e (edit)] [-f (fold lines)] [-F (master.cf fields)] [-h (no names)] [-H (no values)] [-l (lock types)] "
-          "[-m (map types)] [-M (master.cf)] [-n (non-default parameters)] [-o name=value] [-P (master.cf parameters)] "
-          "[-q (quiet)] [-v] [-x (expand parameter values)] [-X (exclude)] [-# (comment-out)] [name...]",
-          program);
+    fatal(
+        "usage: %s [-a (server SASL types)] [-A (client SASL types)] [-b (bounce texts)] [-c config_dir] [-C class] "
+        "[-d (defaults)] "
+        "[-e (edit)] [-f (fold lines)] [-F (master.cf fields)] [-h (no names)] [-H (no values)] [-j (JSON)] "
+        "[-l (lock types)] [-m (map types)] [-M (master.cf)] [-n (non-default parameters)] [-o name=value] "
+        "[-p (main.cf)] [-P (master.cf parameters)] [-q (quiet)] [-t (bounce templates)] "
+        "[-T compile-version|run-version|public-key-algorithms] "
+        "[-v] [-x (expand parameter values)] [-X (exclude)] [-# (comment-out)] [--explain] [name...]",
+        program);
 }
 
 static void
@@ -93,14 +115,16 @@ parse_option(struct command_line *cl, int option, const char *program)
         break;
     case 'C': cl->pc.classes = parse_classes(optarg); break;
     case 'd': cl->pc.defaults = true; break;
+    case 'b': set_subject(cl, TEMPLATES_EXPANDED); break;
     case 'e': set_action(cl, POSTCONF_EDIT); break;
     case 'f': cl->pc.fold = true; break;
     case 'F': set_subject(cl, MASTER_FIELDS); break;
     case '#': set_action(cl, POSTCONF_COMMENT_OUT); break;
     case 'h': cl->pc.hide_name = true; break;
     case 'H': cl->pc.hide_value = true; break;
+    case 'j': cl->pc.json = true; break;
     case 'l': set_words(cl, lock_types); break;
-    case 'm': set_words(cl, table_types); break;
+    case 'm': set_subject(cl, TABLE_TYPES); break;
     case 'M': set_subject(cl, MASTER_SERVICES); break;
     case 'n': cl->pc.only_set = true; break;
     case 'o':
@@ -111,9 +135,15 @@ parse_option(struct command_line *cl, int option, const char *program)
     case 'p': break; /* main.cf parameters: as without it */
     case 'P': set_subject(cl, MASTER_PARAMETERS); break;
     case 'q': cl->pc.quiet = true; break;
+    case 't': set_subject(cl, TEMPLATES); break;
+    case 'T':
+        set_subject(cl, TLS);
+        cl->tls_mode = optarg;
+        break;
     case 'v': log_set_verbose(log_verbose() + 1); break;
     case 'x': cl->pc.expand = true; break;
     case 'X': set_action(cl, POSTCONF_REMOVE); break;
+    case EXPLAIN_OPTION: set_subject(cl, EXPLAIN); break;
     default: usage(program);
     }
 }
@@ -123,7 +153,7 @@ parse_command_line(struct command_line *cl, int argc, char **argv)
 {
     int option;
     opterr = 0;
-    while ((option = getopt(argc, argv, "aAc:C:deE:fF#hHlmMno:pPqvxX")) != -1)
+    while ((option = getopt_long(argc, argv, "aAbc:C:defF#hHjlmMno:pPqtT:vxX", long_options, NULL)) != -1)
         parse_option(cl, option, argv[0]);
     if (!cl->pc.directory) {
         const char *environment = getenv("MAIL_CONFIG");
@@ -135,12 +165,35 @@ parse_command_line(struct command_line *cl, int argc, char **argv)
     if (cl->pc.hide_name && cl->pc.hide_value)
         fatal("specify one of -h and -H");
     /* "postconf 'name = value'" edits, with or without -e. */
-    if (cl->pc.action == POSTCONF_SHOW && cl->subject != WORDS)
+    if (cl->pc.action == POSTCONF_SHOW && cl->subject <= MASTER_PARAMETERS)
         for (int i = optind; i < argc; i++)
             if (strchr(argv[i], '='))
                 cl->pc.action = POSTCONF_EDIT;
     if (cl->pc.action != POSTCONF_SHOW && !argv[optind])
-        fatal("-e, -X and -# want arguments");
+        fatal("-e, -X, or -# requires one or more arguments");
+    if (cl->subject >= TEMPLATES && argv[optind] && argv[optind + 1])
+        fatal("options -b and -t require at most one template file");
+    if (cl->subject >= TEMPLATES && (cl->pc.defaults || cl->pc.only_set || cl->pc.fold || cl->pc.expand))
+        fatal("with -b or -t, do not specify -d, -f, -n or -x");
+    if (cl->pc.json && (cl->pc.action != POSTCONF_SHOW || cl->subject > MASTER_PARAMETERS))
+        fatal("-j shows parameters and services only");
+}
+
+static void
+read_master(struct command_line *cl)
+{
+    struct postconf *pc = &cl->pc;
+    const char *path = arena_printf(pc->arena, "%s/master.cf", pc->directory);
+    struct slice content;
+    struct err err;
+    if (cf_file_read(pc->arena, path, &content, &err) < 0) {
+        if (err.code != ENOENT || cl->subject == MASTER_SERVICES || cl->subject == MASTER_FIELDS ||
+                                    cl->subject == MASTER_PARAMETERS)
+            fatal("%s", err.text);
+        return;
+    }
+    if (master_cf_read(pc->arena, path, content, MASTER_CF_SHOW, &pc->master, &err) < 0)
+        fatal("%s", err.text);
 }
 
 static void
@@ -148,9 +201,8 @@ read_configuration(struct command_line *cl)
 {
     struct postconf *pc = &cl->pc;
     struct err err;
-    pc->conf = conf_load(pc->directory, &err);
-    if (!pc->conf && pc->defaults && err.code == ENOENT)
-        pc->conf = conf_from_text(pc->directory, slice_from(""), &err);
+    /* Defaults don't depend on what main.cf says. */
+    pc->conf = pc->defaults ? conf_from_text(pc->directory, slice_from(""), &err) : conf_load(pc->directory, &err);
     if (!pc->conf)
         fatal("%s", err.text);
     for (size_t i = 0; i < cl->override_count; i++) {
@@ -159,37 +211,68 @@ read_configuration(struct command_line *cl)
             conf_override(pc->conf, name, value, &err) < 0)
             fatal("%s", err.text);
     }
-    if (master_cf_load(pc->conf, pc->arena, &pc->master, &err) < 0 && (err.code != ENOENT || cl->subject != MAIN_CF))
-        fatal("%s", err.text);
+    read_master(cl);
+    for (unsigned i = 0; !pc->quiet && conf_warning(pc->conf, i); i++)
+        log_warning("%s", conf_warning(pc->conf, i));
+    for (size_t i = 0; !pc->quiet && i < pc->master.warning_count; i++)
+        log_warning("%s", pc->master.warnings[i]);
+}
+
+static void
+show(struct command_line *cl, char **names)
+{
+    read_configuration(cl);
+    if (cl->subject == MASTER_SERVICES)
+        postconf_master_services(&cl->pc, names);
+    else if (cl->subject == MASTER_FIELDS)
+        postconf_master_fields(&cl->pc, names);
+    else if (cl->subject == MASTER_PARAMETERS)
+        postconf_master_parameters(&cl->pc, names);
+    else if (cl->subject == EXPLAIN)
+        postconf_explain(&cl->pc, names);
+    else if (cl->subject >= TEMPLATES)
+        postconf_templates(&cl->pc, *names, cl->subject == TEMPLATES_EXPANDED);
+    else
+        postconf_show(&cl->pc, names);
+    if (!cl->pc.defaults && cl->subject < EXPLAIN)
+        postconf_warn(&cl->pc, cl->subject == MAIN_CF);
+}
+
+static void
+edit(struct command_line *cl, char **requests)
+{
+    if (cl->subject == MASTER_SERVICES)
+        postconf_master_services(&cl->pc, requests);
+    else if (cl->subject == MASTER_FIELDS)
+        postconf_master_fields(&cl->pc, requests);
+    else if (cl->subject == MASTER_PARAMETERS)
+        postconf_master_parameters(&cl->pc, requests);
+    else
+        postconf_edit_main(&cl->pc, requests);
 }
 
 int
 main(int argc, char **argv)
 {
     static struct command_line cl = {.pc.classes = CLASS_ALL};
+    int status = 0;
     log_init(argv[0]);
     cl.pc.arena = arena_new();
     parse_command_line(&cl, argc, argv);
-    if (cl.subject == WORDS) {
+    if (cl.subject == WORDS)
         for (; *cl.words; cl.words++)
             puts(*cl.words);
-    } else if (cl.subject == MAIN_CF && cl.pc.action != POSTCONF_SHOW) {
-        postconf_edit_main(&cl.pc, argv + optind);
-    } else {
-        read_configuration(&cl);
-        if (cl.subject == MASTER_SERVICES)
-            postconf_master_services(&cl.pc, argv + optind);
-        else if (cl.subject == MASTER_FIELDS)
-            postconf_master_fields(&cl.pc, argv + optind);
-        else if (cl.subject == MASTER_PARAMETERS)
-            postconf_master_parameters(&cl.pc, argv + optind);
-        else
-            postconf_show(&cl.pc, argv + optind);
-        if (cl.pc.action == POSTCONF_SHOW)
-            postconf_warn(&cl.pc);
-    }
+    else if (cl.subject == TABLE_TYPES)
+        for (unsigned i = 0; table_type_at(i); i++)
+            puts(table_type_at(i)->type);
+    else if (cl.subject == TLS)
+        status = postconf_tls(cl.tls_mode);
+    else if (cl.pc.action != POSTCONF_SHOW)
+        edit(&cl, argv + optind);
+    else
+        show(&cl, argv + optind);
     conf_free(&cl.pc.conf);
     conf_free(&cl.pc.empty);
     arena_free(&cl.pc.arena);
-    return fflush(stdout) == 0 && !ferror(stdout) ? 0 : 1;
+    return fflush(stdout) == 0 && !ferror(stdout) ? status : 1;
 }

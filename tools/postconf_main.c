@@ -34,6 +34,45 @@ postconf_print(const struct postconf *pc, const char *name, const char *value)
 }
 
 const char *
+postconf_squeeze(struct postconf *pc, const char *text)
+{
+    struct slice rest = slice_from(text), word;
+    struct buf out = {0};
+    while (slice_word(&rest, " \t\r\n\v\f", &word)) {
+        if (out.len > 0)
+            buf_append_byte(&out, ' ');
+        buf_append_slice(&out, word);
+    }
+    const char *result = arena_strndup(pc->arena, out.ptr ? out.ptr : "", out.len);
+    buf_release(&out);
+    return result;
+}
+
+void
+postconf_json_value(const struct postconf *pc, struct buf *out, const char *value)
+{
+    if (!pc->hide_value)
+        json_member(out, "value", value);
+    json_end(out);
+    fputs(buf_text(out), stdout);
+    buf_release(out);
+}
+
+static void
+print_setting(struct postconf *pc, const char *name, const char *value)
+{
+    struct buf out = {0};
+    if (!pc->json) {
+        postconf_print(pc, name, value);
+        return;
+    }
+    json_begin(&out);
+    if (!pc->hide_name)
+        json_member(&out, "name", name);
+    postconf_json_value(pc, &out, postconf_squeeze(pc, value));
+}
+
+const char *
 postconf_value(const struct postconf *pc, const char *value)
 {
     struct err err;
@@ -82,7 +121,7 @@ show_one(struct postconf *pc, const char *name)
     int index = param_find(slice_from(name));
     bool is_raw = index >= 0 && param_at((unsigned)index).kind == PARAM_RAW;
     const char *value = raw_value(pc, name);
-    postconf_print(pc, name, is_raw ? value : postconf_value(pc, value));
+    print_setting(pc, name, is_raw ? value : postconf_value(pc, value));
 }
 
 void
@@ -114,16 +153,32 @@ parse_change(struct postconf *pc, const char *text)
 {
     struct main_cf_change change = {.action = action_of(pc)};
     struct err err;
-    if (change.action != MAIN_CF_SET) {
-        if (strpbrk(text, "= \t\r\n"))
-            fatal("-X or -# wants names only: \"%s\"", text);
-        change.name = text;
-    } else if (main_cf_split(pc->arena, slice_from(text), &change.name, &change.value, &err) < 0) {
-        fatal("%s", err.text);
-    } else if (strpbrk(change.value, "\r\n")) {
+    struct slice trimmed = slice_trim(slice_from(text));
+    if (strpbrk(text, "\r\n"))
         fatal("-e, -X, or -# accepts no multi-line input");
+    if (trimmed.len > 0 && *trimmed.ptr == '#')
+        fatal("-e, -X, or -# accepts no comment input");
+    if (change.action != MAIN_CF_SET) {
+        if (trimmed.len == 0)
+            fatal("-X or -# requires non-blank parameter names");
+        if (strchr(text, '='))
+            fatal("specify one of -e %s", change.action == MAIN_CF_REMOVE ? "-X" : "-#");
+        change.name = arena_strndup(pc->arena, trimmed.ptr, trimmed.len);
+    } else if ((trimmed.len > 0 && *trimmed.ptr == '{') ||
+               main_cf_split(pc->arena, trimmed, &change.name, &change.value, &err) < 0) {
+        if (trimmed.len > 0 && *trimmed.ptr == '{')
+            fatal("missing '=' after attribute name: \"%s\"", text);
+        fatal("%s", err.text);
     }
     return change;
+}
+
+static void
+warn_multiple(struct postconf *pc, const struct main_cf_change *changes, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (changes[i].found > 1)
+            log_warning("%s/main.cf: multiple entries for \"%s\"", pc->directory, changes[i].name);
 }
 
 void
@@ -143,6 +198,8 @@ postconf_edit_main(struct postconf *pc, char **settings)
         size_t at = 0;
         while (at < distinct && strcmp(changes[at].name, change.name) != 0)
             at++;
+        if (at < distinct && change.action == MAIN_CF_SET)
+            log_warning("ignoring earlier request: '%s = %s'", changes[at].name, changes[at].value);
         changes[at] = change;
         if (at == distinct)
             distinct++;
@@ -150,6 +207,7 @@ postconf_edit_main(struct postconf *pc, char **settings)
     if (cf_edit_begin(&edit, pc->arena, arena_printf(pc->arena, "%s/main.cf", pc->directory), &err) < 0)
         fatal("%s", err.text);
     main_cf_edit(edit.content, changes, distinct, &out);
+    warn_multiple(pc, changes, distinct);
     if (cf_edit_commit(&edit, buf_slice(&out), &err) < 0)
         fatal("%s", err.text);
     buf_release(&out);

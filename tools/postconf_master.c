@@ -2,7 +2,8 @@
 /* postconf's work on master.cf: services (-M), their fields (-F) and their parameters (-P), shown and edited.
  *
  * An edit decides for each service of the file whether its lines stay, go, become comments or are written anew, and
- * then copies the file line by line; comments stay where they are. What comes out is parsed before it replaces the file. */
+ * then copies the file line by line; comments stay. What comes out is parsed before it replaces the file. */
+#include <stdio.h>
 #include <string.h>
 
 #include "lib/base/check.h"
@@ -41,7 +42,7 @@ matches(const char *pattern, const char *text)
 static bool
 pattern_matches(const struct pattern *pattern, const struct master_service *service)
 {
-    return matches(pattern->service, service->name) && matches(pattern->type, master_type_name(service->type));
+    return matches(pattern->service, service->name) && matches(pattern->type, service->fields[1]);
 }
 
 /* --- showing --- */
@@ -65,52 +66,6 @@ show_all(struct postconf *pc, char **patterns,
     }
 }
 
-static bool
-show_service(struct postconf *pc, const struct master_service *service, const struct pattern *pattern)
-{
-    struct buf out = {0};
-    (void)pattern;
-    master_service_print(service, pc->fold, &out);
-    fputs(buf_text(&out), stdout);
-    buf_release(&out);
-    return true;
-}
-
-/* The command with its arguments, as they would stand in the file. */
-static const char *
-command_text(struct postconf *pc, const struct master_service *service)
-{
-    struct master_service bare = *service;
-    struct buf out = {0};
-    for (unsigned i = 0; i < MASTER_CF_FIELDS - 1; i++)
-        bare.fields[i] = "";
-    master_service_print(&bare, false, &out);
-    struct slice text = slice_trim(buf_slice(&out));
-    const char *result = arena_strndup(pc->arena, text.ptr, text.len);
-    buf_release(&out);
-    return result;
-}
-
-static const char *
-full_name(struct postconf *pc, const struct master_service *service, const char *rest)
-{
-    return arena_printf(pc->arena, "%s/%s/%s", service->name, master_type_name(service->type), rest);
-}
-
-static bool
-show_fields(struct postconf *pc, const struct master_service *service, const struct pattern *pattern)
-{
-    bool found = false;
-    for (unsigned i = 0; i < MASTER_CF_FIELDS; i++) {
-        if (!matches(pattern->rest, field_names[i]))
-            continue;
-        postconf_print(pc, full_name(pc, service, field_names[i]),
-                       i == MASTER_CF_FIELDS - 1 ? command_text(pc, service) : service->fields[i]);
-        found = true;
-    }
-    return found;
-}
-
 /* -x: the service's own settings come first. */
 static const char *
 service_value(struct postconf *pc, const struct master_service *service, const char *value)
@@ -122,6 +77,113 @@ service_value(struct postconf *pc, const struct master_service *service, const c
         if (conf_override(pc->conf, service->options[i].name, service->options[i].value, &err) < 0)
             fatal("%s", err.text);
     return postconf_value(pc, value);
+}
+
+/* With -x, the service with the values of its -o options expanded. */
+static struct master_service
+shown(struct postconf *pc, const struct master_service *service)
+{
+    struct master_service copy = *service;
+    if (!pc->expand)
+        return copy;
+    copy.args = arena_array(pc->arena, service->arg_count + 1, sizeof(*copy.args));
+    for (size_t i = 0; i < service->arg_count; i++) {
+        char *argument = service->args[i], *equals = strchr(argument, '=');
+        bool option = i > 0 && strcmp(service->args[i - 1], "-o") == 0 && equals;
+        copy.args[i] = option ? arena_printf(pc->arena, "%.*s=%s", (int)(equals - argument), argument,
+                                             service_value(pc, service, equals + 1))
+                              : argument;
+    }
+    return copy;
+}
+
+static void
+service_json(const struct master_service *service, struct buf *out)
+{
+    json_begin(out);
+    for (unsigned i = 0; i < MASTER_CF_FIELDS; i++)
+        json_member(out, field_names[i], service->fields[i]);
+    json_name(out, "arguments");
+    buf_append_byte(out, '[');
+    for (size_t i = 0; i < service->arg_count; i++) {
+        if (i > 0)
+            buf_append_text(out, ", ");
+        json_text(out, service->args[i]);
+    }
+    buf_append_byte(out, ']');
+    json_end(out);
+}
+
+static bool
+show_service(struct postconf *pc, const struct master_service *service, const struct pattern *pattern)
+{
+    struct buf out = {0};
+    (void)pattern;
+    struct master_service copy = shown(pc, service);
+    if (pc->json)
+        service_json(&copy, &out);
+    else
+        master_service_print(&copy, pc->fold, &out);
+    fputs(buf_text(&out), stdout);
+    buf_release(&out);
+    return true;
+}
+
+/* The command with its arguments, as they would stand in the file. */
+static const char *
+command_text(struct postconf *pc, const struct master_service *service, bool folded)
+{
+    struct master_service bare = shown(pc, service);
+    struct buf out = {0};
+    for (unsigned i = 0; i < MASTER_CF_FIELDS - 1; i++)
+        bare.fields[i] = "";
+    master_service_print(&bare, folded, &out);
+    struct slice text = slice_trim(buf_slice(&out));
+    const char *result = arena_strndup(pc->arena, text.ptr, text.len);
+    buf_release(&out);
+    return result;
+}
+
+static const char *
+full_name(struct postconf *pc, const struct master_service *service, const char *rest)
+{
+    return arena_printf(pc->arena, "%s/%s/%s", service->name, service->fields[1], rest);
+}
+
+/* kind: "field" or "parameter" */
+static void
+print_entry(struct postconf *pc, const struct master_service *service, const char *kind, const char *name,
+            const char *value)
+{
+    struct buf out = {0};
+    if (!pc->json) {
+        postconf_print(pc, full_name(pc, service, name), value);
+        return;
+    }
+    json_begin(&out);
+    if (!pc->hide_name) {
+        json_member(&out, "service", service->name);
+        json_member(&out, "type", service->fields[1]);
+        json_member(&out, kind, name);
+    }
+    postconf_json_value(pc, &out, postconf_squeeze(pc, value));
+}
+
+static bool
+show_fields(struct postconf *pc, const struct master_service *service, const struct pattern *pattern)
+{
+    bool found = false;
+    for (unsigned i = 0; i < MASTER_CF_FIELDS; i++) {
+        if (!matches(pattern->rest, field_names[i]))
+            continue;
+        if (i == MASTER_CF_FIELDS - 1 && pc->fold && !pc->json && !pc->hide_name && !pc->hide_value)
+            printf("%s = %s\n", full_name(pc, service, field_names[i]), command_text(pc, service, true));
+        else
+            print_entry(pc, service, "field", field_names[i],
+                        i == MASTER_CF_FIELDS - 1 ? command_text(pc, service, false) : service->fields[i]);
+        found = true;
+    }
+    return found;
 }
 
 /* Of two settings of one name the last one counts. */
@@ -156,7 +218,7 @@ show_parameters(struct postconf *pc, const struct master_service *service, const
         if (again || !matches(pattern->rest, sorted[i].name))
             continue;
         const char *value = last_value(service, sorted[i].name);
-        postconf_print(pc, full_name(pc, service, sorted[i].name), service_value(pc, service, value));
+        print_entry(pc, service, "parameter", sorted[i].name, service_value(pc, service, value));
         found = true;
     }
     return found;
@@ -181,7 +243,7 @@ begin(struct editing *e, struct postconf *pc)
     *e = (struct editing){.pc = pc};
     const char *path = arena_printf(pc->arena, "%s/master.cf", pc->directory);
     if (cf_edit_begin(&e->file, pc->arena, path, &err) < 0 ||
-        master_cf_parse(pc->conf, pc->arena, path, e->file.content, &pc->master, &err) < 0)
+        master_cf_read(pc->arena, path, e->file.content, MASTER_CF_EDIT, &pc->master, &err) < 0)
         fatal("%s", err.text);
     e->fates = arena_array(pc->arena, pc->master.count, sizeof(*e->fates));
     e->new_text = arena_array(pc->arena, pc->master.count, sizeof(*e->new_text));
@@ -195,24 +257,51 @@ put_line(struct buf *out, const char *before, struct slice line)
     buf_append_byte(out, '\n');
 }
 
+/* What a service becomes, and the comments behind what was read of it so far. */
+struct rewriting {
+    const char *text; /* NULL: none is under way */
+    struct buf comments;
+};
+
+static void
+end_rewriting(struct rewriting *r, struct buf *out)
+{
+    if (r->text)
+        buf_append_text(out, r->text);
+    r->text = NULL;
+    buf_append_slice(out, buf_slice(&r->comments));
+    buf_clear(&r->comments);
+}
+
+/* Comments between the lines of a service that is written anew come to stand before it. */
 static void
 copy_lines(struct editing *e, struct buf *out)
 {
     struct slice rest = e->file.content, line;
-    size_t next = 0, current = 0; /* services: the next that begins, the one that the line belongs to */
+    struct rewriting r = {.text = NULL};
+    size_t next = 0; /* service that begins; the one before it is that which the line belongs to */
     while (cf_physical_next(&rest, &line)) {
         bool comment = cf_is_comment(line), first = !comment && !cf_is_continuation(line);
-        if (first)
-            current = next++;
-        check(comment || current < e->pc->master.count);
-        enum fate fate = comment ? STAYS : e->fates[current];
-        if (fate == STAYS)
-            put_line(out, "", line);
-        else if (fate == COMMENTED_OUT)
+        if (first) {
+            end_rewriting(&r, out);
+            next++;
+        }
+        check(next <= e->pc->master.count);
+        size_t current = next - 1;
+        enum fate fate = comment || next == 0 ? STAYS : e->fates[current];
+        if (fate == STAYS) {
+            put_line(r.text ? &r.comments : out, "", line);
+        } else if (fate == COMMENTED_OUT) {
             put_line(out, "#", line);
-        else if (fate == REWRITTEN && first)
-            buf_append_text(out, e->new_text[current]);
+        } else if (fate == REWRITTEN && first) {
+            r.text = e->new_text[current];
+        } else if (fate == REWRITTEN) {
+            buf_append_slice(out, buf_slice(&r.comments));
+            buf_clear(&r.comments);
+        }
     }
+    end_rewriting(&r, out);
+    buf_release(&r.comments);
     buf_append_slice(out, buf_slice(&e->added));
 }
 
@@ -220,11 +309,9 @@ static void
 commit(struct editing *e)
 {
     struct buf out = {0};
-    struct master_cf result;
     struct err err;
     copy_lines(e, &out);
-    if (master_cf_parse(e->pc->conf, e->pc->arena, e->pc->master.path, buf_slice(&out), &result, &err) < 0 ||
-        cf_edit_commit(&e->file, buf_slice(&out), &err) < 0)
+    if (cf_edit_commit(&e->file, buf_slice(&out), &err) < 0)
         fatal("%s", err.text);
     buf_release(&out);
     buf_release(&e->added);
@@ -252,25 +339,33 @@ split_or_die(struct postconf *pc, const char *text, struct pattern *pattern, con
     *pattern = parse_pattern(pc->arena, name);
 }
 
-/* -Me service/type=line */
+static void
+warn_unmatched(const char *request)
+{
+    log_warning("unmatched service_name/type: \"%s\"", request);
+}
+
+/* -Me service/type=line: in the place of the first of its kind; further ones go. */
 static void
 set_service(struct editing *e, const struct pattern *pattern, const char *line)
 {
     struct postconf *pc = e->pc;
     struct master_cf one;
     struct err err;
-    if (master_cf_parse(pc->conf, pc->arena, pc->master.path, slice_from(line), &one, &err) < 0)
+    bool found = false;
+    if (master_cf_read(pc->arena, pc->master.path, slice_from(line), MASTER_CF_SHOW, &one, &err) < 0)
         fatal("%s in \"%s\"", err.text, line);
     if (one.count != 1)
         fatal("bad field count: \"%s\"", line);
     const char *text = printed(pc, &one.services[0]);
     for (size_t i = 0; i < pc->master.count; i++)
         if (pattern_matches(pattern, &pc->master.services[i])) {
-            e->fates[i] = REWRITTEN;
+            e->fates[i] = found ? REMOVED : REWRITTEN;
             e->new_text[i] = text;
-            return;
+            found = true;
         }
-    buf_append_text(&e->added, text);
+    if (!found)
+        buf_append_text(&e->added, text);
 }
 
 static void
@@ -306,6 +401,22 @@ rewrite(struct editing *e, size_t index)
     e->new_text[index] = printed(e->pc, &e->pc->master.services[index]);
 }
 
+/* A field by itself, in a line whose others are right. */
+static bool
+is_valid_field(struct postconf *pc, unsigned field, const char *value)
+{
+    const char *f[MASTER_CF_FIELDS] = {"x", "unix", "-", "-", "-", "-", "-", "x"};
+    struct master_cf one;
+    struct err err;
+    if (field == 0 && strpbrk(value, ":["))
+        f[1] = "inet";
+    f[field] = value;
+    const char *line =
+        arena_printf(pc->arena, "%s %s %s %s %s %s %s %s", f[0], f[1], f[2], f[3], f[4], f[5], f[6], f[7]);
+    return master_cf_read(pc->arena, "", slice_from(line), MASTER_CF_SHOW, &one, &err) == 0 && one.count == 1 &&
+           (field == MASTER_CF_FIELDS - 1 || (one.services[0].arg_count == 0 && !strpbrk(value, " \t")));
+}
+
 static void
 set_field(struct postconf *pc, struct master_service *service, unsigned field, const char *value)
 {
@@ -319,8 +430,9 @@ set_field(struct postconf *pc, struct master_service *service, unsigned field, c
     }
     struct master_cf one;
     const char *line = printed(pc, service);
-    if (master_cf_parse(pc->conf, pc->arena, pc->master.path, slice_from(line), &one, &err) < 0 || one.count != 1)
-        fatal("invalid %s field \"%s\"", field_names[field], value);
+    if (master_cf_read(pc->arena, pc->master.path, slice_from(line), MASTER_CF_EDIT, &one, &err) < 0 ||
+        one.count != 1 || !is_valid_field(pc, field, value))
+        fatal("invalid %s field \"%s\" in \"%s\"", field_names[field], value, value);
     *service = one.services[0];
 }
 
@@ -342,40 +454,59 @@ edit_fields(struct postconf *pc, char **requests)
             fatal("invalid service attribute name: \"%s\"", pattern.rest);
         if (!*value)
             fatal("missing value: \"%s\"", *requests);
+        bool found = false;
         for (size_t i = 0; i < pc->master.count; i++)
             if (pattern_matches(&pattern, &pc->master.services[i])) {
                 set_field(pc, &pc->master.services[i], field, value);
                 rewrite(&e, i);
+                found = true;
             }
+        if (!found)
+            warn_unmatched(*requests);
     }
     commit(&e);
 }
 
-/* Takes "-o", "name=..." out of the arguments; returns where it stood, or the end. */
-static size_t
-remove_option(struct master_service *service, const char *name)
+static bool
+is_option(const struct master_service *service, size_t i, const char *name)
 {
-    size_t len = strlen(name), place = service->arg_count;
-    for (size_t i = 0; i + 1 < service->arg_count; i++) {
-        const char *setting = service->args[i + 1];
-        if (strcmp(service->args[i], "-o") != 0 || strncmp(setting, name, len) != 0 || setting[len] != '=')
-            continue;
-        memmove(&service->args[i], &service->args[i + 2], (service->arg_count - i - 1) * sizeof(*service->args));
-        service->arg_count -= 2;
-        place = i--;
-    }
-    return place > service->arg_count ? service->arg_count : place;
+    size_t len = strlen(name);
+    return i + 1 < service->arg_count && strcmp(service->args[i], "-o") == 0 &&
+           strncmp(service->args[i + 1], name, len) == 0 && service->args[i + 1][len] == '=';
 }
 
+/* Takes "-o", "name=..." out of the arguments. */
+static void
+remove_option(struct master_service *service, const char *name)
+{
+    for (size_t i = 0; i + 1 < service->arg_count;) {
+        if (!is_option(service, i, name)) {
+            i++;
+            continue;
+        }
+        memmove(&service->args[i], &service->args[i + 2], (service->arg_count - i - 1) * sizeof(*service->args));
+        service->arg_count -= 2;
+    }
+}
+
+/* Where it is there already, else at the end. */
 static void
 set_option(struct postconf *pc, struct master_service *service, const char *name, const char *value)
 {
-    size_t place = remove_option(service, name);
+    char *setting = arena_printf(pc->arena, "%s=%s", name, value);
+    bool found = false;
+    for (size_t i = 0; i < service->arg_count; i++)
+        if (is_option(service, i, name)) {
+            service->args[++i] = setting;
+            found = true;
+        }
+    if (found)
+        return;
     char **args = arena_array(pc->arena, service->arg_count + 3, sizeof(*args));
-    memcpy(args, service->args, place * sizeof(*args));
-    args[place] = arena_strdup(pc->arena, "-o");
-    args[place + 1] = arena_printf(pc->arena, "%s=%s", name, value);
-    memcpy(&args[place + 2], &service->args[place], (service->arg_count - place) * sizeof(*args));
+    if (service->arg_count > 0)
+        memcpy(args, service->args, service->arg_count * sizeof(*args));
+    args[service->arg_count] = arena_strdup(pc->arena, "-o");
+    args[service->arg_count + 1] = setting;
     service->args = args;
     service->arg_count += 2;
 }
@@ -394,6 +525,9 @@ edit_parameters(struct postconf *pc, char **requests)
             split_or_die(pc, *requests, &pattern, &value);
         if (!pattern.rest)
             fatal("-P requires service_name/type/parameter: \"%s\"", *requests);
+        if (strcmp(pattern.rest, "*") == 0)
+            fatal("-Pe does not accept wild-card parameter name");
+        bool found = false;
         for (size_t i = 0; i < pc->master.count; i++) {
             struct master_service *service = &pc->master.services[i];
             if (!pattern_matches(&pattern, service))
@@ -403,7 +537,10 @@ edit_parameters(struct postconf *pc, char **requests)
             else
                 remove_option(service, pattern.rest);
             rewrite(&e, i);
+            found = true;
         }
+        if (!found)
+            warn_unmatched(*requests);
     }
     commit(&e);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What `postfix check` looks at: the directories of the queue, and the settings. */
+/* Owners and modes: of the queue, the data directory, the configuration and the programs. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -8,9 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "lib/conf/master_cf.h"
-#include "lib/conf/param.h"
-#include "lib/conf/settings.h"
+#include "lib/base/check.h"
 #include "tools/postfix_command.h"
 
 enum whose { ROOT, OWNER };
@@ -211,74 +210,41 @@ check_directories(struct control *c, bool repair)
     return result;
 }
 
-/* --- settings --- */
+/* --- programs --- */
 
-struct settings_walk {
-    struct control *c;
-    bool tell_effects;
-    int result;
-};
-
+/* What is started by root, and what runs with the group of the queue. */
 static void
-check_setting(void *ctx, const char *name, const char *value)
+check_program(struct control *c, const char *path, bool needs_group)
 {
-    struct settings_walk *walk = ctx;
-    struct err err;
-    int index = param_find(slice_from(name));
-    (void)value;
-    if (index < 0)
+    struct stat st;
+    if (stat(path, &st) < 0)
         return;
-    struct param param = param_at((unsigned)index);
-    if (settings_check(walk->c->conf, walk->c->arena, (unsigned)index, &err) < 0) {
-        say_fatal("%s", err.text);
-        walk->result = -1;
-    }
-    if (walk->tell_effects && param.status == PARAM_NO_EFFECT)
-        say_warning("%s/main.cf: parameter %s has no effect: %s", conf_directory(walk->c->conf), name, param.detail);
-    if (walk->tell_effects && param.status == PARAM_NOT_YET && strcmp(conf_raw(walk->c->conf, name), param.text) != 0)
-        say_warning("%s/main.cf: parameter %s has no effect yet", conf_directory(walk->c->conf), name);
+    if (c->privileged && st.st_uid != 0)
+        say_warning("not owned by root: %s", path);
+    if (st.st_mode & 0022)
+        say_warning("group or other writable: %s", path);
+    if (!needs_group || !c->privileged)
+        return;
+    if (st.st_gid != c->submit_group)
+        say_warning("not owned by group %s: %s", c->settings.setgid_group, path);
+    else if (!(st.st_mode & S_ISGID))
+        say_warning("not set-gid, so ordinary users can't use it: %s", path);
 }
 
-/* A configuration made for more programs than there are still starts. */
-static void
-check_programs(struct control *c, const struct master_cf *master, bool each)
+void
+check_program_files(struct control *c)
 {
-    const char *missing = "";
-    for (size_t i = 0; i < master->count; i++) {
-        const struct master_service *service = &master->services[i];
-        const char *path = arena_printf(c->arena, "%s/%s", c->settings.daemon_directory, service->command);
-        if (*service->command == '/' || access(path, X_OK) == 0)
-            continue;
-        if (each)
-            say_warning("%s: line %u: service %s: can't run %s: %s", master->path, service->line, service->name, path,
-                        strerror(errno));
-        missing = arena_printf(c->arena, "%s %s/%s", missing, service->name, master_type_name(service->type));
-    }
-    if (*missing && !each)
-        say_warning("services without a program:%s", missing);
-}
-
-static int
-check_services(struct control *c, bool tell_all)
-{
-    struct master_cf master;
-    struct err err;
-    if (master_cf_load(c->conf, c->arena, &master, &err) < 0) {
-        say_fatal("%s", err.text);
-        return -1;
-    }
-    check_programs(c, &master, tell_all);
-    return 0;
-}
-
-int
-check_settings(struct control *c, bool tell_effects)
-{
-    struct settings_walk walk = {.c = c, .tell_effects = tell_effects};
-    for (unsigned i = 0; tell_effects && conf_warning(c->conf, i); i++)
-        say_warning("%s", conf_warning(c->conf, i));
-    conf_each_setting(c->conf, check_setting, &walk);
-    if (check_services(c, tell_effects) < 0)
-        walk.result = -1;
-    return walk.result;
+    static const char *const with_group[] = {"postdrop", "postqueue"};
+    const char *directory = c->settings.daemon_directory;
+    check_program(c, directory, false);
+    check_program(c, c->settings.command_directory, false);
+    for (size_t i = 0; i < ARRAY_LEN(with_group); i++)
+        check_program(c, arena_printf(c->arena, "%s/%s", c->settings.command_directory, with_group[i]), true);
+    DIR *entries = opendir(directory);
+    struct dirent *entry;
+    while (entries && (entry = readdir(entries)))
+        if (*entry->d_name != '.')
+            check_program(c, arena_printf(c->arena, "%s/%s", directory, entry->d_name), false);
+    if (entries)
+        closedir(entries);
 }

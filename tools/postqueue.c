@@ -15,6 +15,7 @@
 #include "lib/base/log.h"
 #include "lib/mail/queue_id.h"
 #include "lib/mail/queue_list.h"
+#include "tools/privileged.h"
 #include "tools/queue_command.h"
 
 enum { READ_SIZE = 65536, MESSAGE_LIMIT = 64 << 20 };
@@ -185,6 +186,19 @@ flush_one(struct queue_command *command, const char *id)
     flush(command, "FI");
 }
 
+/* Root and the queue's owner may always. */
+static void
+check_right(struct queue_command *command, const char *parameter, const char *list, const char *what)
+{
+    const char *user;
+
+    if (getuid() == 0 || queue_command_is_owner() ||
+        privileged_user_may(command->arena, command->conf, parameter, list, &user))
+        return;
+    fatal_set_status(EX_NOPERM);
+    fatal("User %s(%ld) is not allowed to %s", user, (long)getuid(), what);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -192,6 +206,7 @@ main(int argc, char **argv)
     const char *config_directory = NULL, *argument = NULL;
     int action = 0, option;
 
+    privileged_begin();
     log_init("postqueue");
     fatal_set_status(EX_USAGE);
     while ((option = getopt(argc, argv, "c:fi:jps:v")) != -1) {
@@ -209,7 +224,11 @@ main(int argc, char **argv)
     if (!action || optind < argc)
         fatal("%s", usage);
     fatal_set_status(EX_CONFIG);
-    queue_command_begin(&command, "postqueue", config_directory, false);
+    queue_command_begin(&command, "postqueue", privileged_directory(arena_new(), config_directory), false);
+    if (action == 'p' || action == 'j')
+        check_right(&command, "authorized_mailq_users", command.settings.authorized_mailq_users, "view the mail queue");
+    else
+        check_right(&command, "authorized_flush_users", command.settings.authorized_flush_users, "flush the mail queue");
     fatal_set_status(EX_UNAVAILABLE);
     switch (action) {
     case 'p':

@@ -114,6 +114,27 @@ slice_word(struct slice *rest, const char *separators, struct slice *word)
     return true;
 }
 
+bool
+slice_word_braced(struct slice *rest, const char *separators, struct slice *word)
+{
+    size_t start = 0, end, depth = 0;
+
+    while (start < rest->len && rest->ptr[start] && strchr(separators, rest->ptr[start]))
+        start++;
+    for (end = start; end < rest->len; end++) {
+        char c = rest->ptr[end];
+        if (c == '{')
+            depth++;
+        else if (c == '}' && depth > 0)
+            depth--;
+        else if (depth == 0 && c && strchr(separators, c))
+            break;
+    }
+    *word = slice_make(rest->ptr + start, end - start);
+    *rest = slice_make(rest->ptr + end, rest->len - end);
+    return word->len > 0;
+}
+
 int
 slice_to_u64(struct slice slice, unsigned long long max, unsigned long long *out)
 {

@@ -36,6 +36,9 @@ bool slice_cut(struct slice *rest, char separator, struct slice *first);
 /* Skips bytes of `separators`, then cuts the word up to the next of them. False when no word is left. */
 bool slice_word(struct slice *rest, const char *separators, struct slice *word);
 
+/* The same for lists in main.cf: { } hold together what stands between them. */
+bool slice_word_braced(struct slice *rest, const char *separators, struct slice *word);
+
 /* Decimal digits only, no sign, no blanks, at most max. -1 if it is anything else. */
 int slice_to_u64(struct slice, unsigned long long max, unsigned long long *out) MUST_USE;
 

@@ -2,6 +2,10 @@
 #include "lib/base/text.h"
 
 #include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/base/check.h"
 
 bool
 text_is_space(char c)
@@ -32,6 +36,16 @@ char
 text_lower(char c)
 {
     return c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c;
+}
+
+char *
+text_copy(const char *text)
+{
+    char *copy = strdup(text);
+
+    if (!copy)
+        fatal("out of memory");
+    return copy;
 }
 
 void
@@ -100,7 +114,14 @@ text_is_utf8(struct slice slice)
 bool
 text_has_8bit(struct slice slice)
 {
-    for (size_t i = 0; i < slice.len; i++)
+    size_t i = 0;
+
+    for (uint64_t words[4]; i + sizeof words <= slice.len; i += sizeof words) {
+        memcpy(words, slice.ptr + i, sizeof words);
+        if ((words[0] | words[1] | words[2] | words[3]) & 0x8080808080808080)
+            return true;
+    }
+    for (; i < slice.len; i++)
         if ((unsigned char)slice.ptr[i] >= 128)
             return true;
     return false;

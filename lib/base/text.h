@@ -17,6 +17,9 @@ bool text_is_alpha(char);
 bool text_is_alnum(char);
 char text_lower(char);
 
+/* A copy to free(). Without memory the program ends. */
+char *text_copy(const char *);
+
 /* In place. */
 void text_lower_all(char *text, size_t len);
 

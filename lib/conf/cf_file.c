@@ -15,6 +15,17 @@
 enum { LOCK_WAIT_SECONDS = 10 };
 
 static int
+complain_of_nul(const char *path, struct slice text, struct err *err)
+{
+    const char *nul = memchr(text.ptr, 0, text.len);
+    unsigned line = 1;
+    for (const char *at = text.ptr; at < nul; at++)
+        line += *at == '\n';
+    return err_set(err, ERR_SYNTAX,
+                   "file %s, line %u: has a NUL byte in it; take it out, or save the file as plain text", path, line);
+}
+
+static int
 read_all(struct arena *arena, int fd, const char *path, struct slice *content, struct err *err)
 {
     struct buf text = {0};
@@ -26,7 +37,7 @@ read_all(struct arena *arena, int fd, const char *path, struct slice *content, s
             int result = n < 0                           ? err_errno(err, "read file %s", path)
                          : n > 0                         ? err_set(err, ERR_SYNTAX, "file %s: is too large", path)
                          : text.len == 0                 ? 0
-                         : memchr(text.ptr, 0, text.len) ? err_set(err, ERR_SYNTAX, "file %s: has a NUL in it", path)
+                         : memchr(text.ptr, 0, text.len) ? complain_of_nul(path, buf_slice(&text), err)
                                                          : 0;
             *content = arena_slice(arena, buf_slice(&text));
             buf_release(&text);
@@ -74,6 +85,13 @@ trim_end(struct slice s)
     return s;
 }
 
+/* The beginning of a logical line, for certain. */
+static bool
+begins_line(struct slice physical)
+{
+    return physical.len > 0 && (unsigned char)*physical.ptr > ' ' && *physical.ptr != '#';
+}
+
 bool
 cf_line_next(struct arena *arena, struct slice *rest, unsigned *number, struct cf_line *line)
 {
@@ -82,27 +100,30 @@ cf_line_next(struct arena *arena, struct slice *rest, unsigned *number, struct c
         if (!cf_physical_next(rest, &physical))
             return false;
         ++*number;
-    } while (cf_is_comment(physical));
-    *line = (struct cf_line){.text = trim_end(physical), .number = *number};
-    line->orphan = cf_is_continuation(physical);
+    } while (!begins_line(physical) && cf_is_comment(physical));
+    *line = (struct cf_line){.text = physical, .number = *number};
+    line->orphan = !begins_line(physical) && cf_is_continuation(physical);
 
     struct buf joined = {0};
     struct slice ahead = *rest;
     unsigned ahead_number = *number;
     while (cf_physical_next(&ahead, &physical)) {
         ahead_number++;
+        if (begins_line(physical))
+            break;
         if (cf_is_comment(physical))
             continue;
         if (!cf_is_continuation(physical))
             break;
         if (joined.len == 0)
             buf_append_slice(&joined, line->text);
-        buf_append_slice(&joined, trim_end(physical));
+        buf_append_slice(&joined, physical);
         *rest = ahead;
         *number = ahead_number;
     }
     if (joined.len > 0)
         line->text = arena_slice(arena, buf_slice(&joined));
+    line->text = trim_end(line->text);
     buf_release(&joined);
     return true;
 }

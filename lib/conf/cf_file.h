@@ -19,7 +19,7 @@ enum { CF_FILE_SIZE_LIMIT = 16 << 20 };
 int cf_file_read(struct arena *, const char *path, struct slice *content, struct err *) MUST_USE;
 
 struct cf_line {
-    struct slice text; /* joined: line ends are gone, the blanks that begin a continuation stay; trailing blanks gone */
+    struct slice text; /* joined: line ends are gone, the blanks around them stay; the last ones are gone */
     unsigned number;   /* of its first physical line, from 1 */
     bool orphan;       /* begins with a blank, but continues nothing */
 };

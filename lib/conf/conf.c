@@ -24,15 +24,34 @@ struct computed {
     bool busy; /* being made: what it is made from must not ask for it */
 };
 
+struct setting {
+    const char *name, *value;
+    unsigned line; /* of main.cf; 0: set by -o */
+};
+
 struct conf {
     struct arena *arena;
     const char *directory;
-    struct map *values; /* name to text */
+    struct map *values; /* name to struct setting */
     const char *rename_from, *rename_to;
     struct computed *computed;
     char **warnings;
     unsigned warning_count;
 };
+
+static const struct setting *
+find(const struct conf *conf, const char *name)
+{
+    return map_get_text(conf->values, name);
+}
+
+static void
+put(struct conf *conf, const char *name, const char *value, unsigned line)
+{
+    struct setting *setting = ARENA_NEW(conf->arena, struct setting);
+    *setting = (struct setting){arena_strdup(conf->arena, name), arena_strdup(conf->arena, value), line};
+    map_put_text(conf->values, name, setting);
+}
 
 static void
 add_warning(void *ctx, const char *text)
@@ -56,11 +75,11 @@ add_entry(void *ctx, unsigned line, const char *name, const char *value, struct 
 {
     struct conf *conf = ctx;
     (void)err;
-    const char *old = map_get_text(conf->values, name);
-    if (old && strcmp(old, value) != 0)
+    const struct setting *old = find(conf, name);
+    if (old && strcmp(old->value, value) != 0)
         add_warning(conf, arena_printf(conf->arena, "%s/main.cf, line %u: overriding earlier entry: %s=%s",
-                                       conf->directory, line, name, old));
-    map_put_text(conf->values, name, arena_strdup(conf->arena, value));
+                                       conf->directory, line, name, old->value));
+    put(conf, name, value, line);
     return 0;
 }
 
@@ -89,7 +108,7 @@ conf_from_text(const char *directory, struct slice main_cf, struct err *err)
         return NULL;
     }
     /* Where main.cf was found is where it is, whatever it says. */
-    map_put_text(conf->values, "config_directory", arena_strdup(arena, directory));
+    put(conf, "config_directory", directory, 0);
     return conf;
 }
 
@@ -126,8 +145,28 @@ conf_override(struct conf *conf, const char *name, const char *value, struct err
 {
     if (!*name || strpbrk(name, " \t\r\n="))
         return err_set(err, ERR_SYNTAX, "bad parameter name: \"%s\"", name);
-    map_put_text(conf->values, name, arena_strdup(conf->arena, value));
+    put(conf, name, value, 0);
     return 0;
+}
+
+const char *
+conf_where(const struct conf *conf, struct arena *arena, const char *name)
+{
+    const struct setting *setting = find(conf, name);
+    if (!setting || (setting->line == 0 && strcmp(name, "config_directory") == 0))
+        return NULL;
+    return setting->line > 0 ? arena_printf(arena, "%s/main.cf, line %u", conf->directory, setting->line)
+                             : arena_printf(arena, "-o %s", name);
+}
+
+/* Puts the place of the setting before an error that its value made. */
+static int
+blame(const struct conf *conf, const char *name, struct err *err)
+{
+    const struct setting *setting = find(conf, name);
+    if (setting && setting->line > 0)
+        return err_context(err, "%s/main.cf, line %u", conf->directory, setting->line);
+    return setting ? err_context(err, "-o %s", name) : -1;
 }
 
 const char *
@@ -142,10 +181,6 @@ conf_rename(struct conf *conf, const char *from, const char *to)
     conf->rename_from = arena_strdup(conf->arena, from);
     conf->rename_to = arena_strdup(conf->arena, to);
 }
-
-struct setting {
-    const char *name, *value;
-};
 
 static int
 compare_settings(const void *a, const void *b)
@@ -162,7 +197,7 @@ conf_each_setting(const struct conf *conf, void (*fn)(void *ctx, const char *nam
     struct slice key;
     void *value;
     while (map_next(conf->values, &position, &key, &value))
-        all[count++] = (struct setting){arena_strndup(arena, key.ptr, key.len), value};
+        all[count++] = *(const struct setting *)value;
     qsort(all, count, sizeof(*all), compare_settings);
     for (size_t i = 0; i < count; i++)
         fn(ctx, all[i].name, all[i].value);
@@ -180,8 +215,9 @@ make_hostname(const struct conf *conf)
     text_lower_all(name, strlen(name));
     if (strchr(name, '.'))
         return arena_strdup(conf->arena, name);
-    const char *domain = map_get_text(conf->values, "mydomain");
-    return arena_printf(conf->arena, "%s.%s", name, domain && !strchr(domain, '$') ? domain : "localdomain");
+    const struct setting *domain = find(conf, "mydomain");
+    return arena_printf(conf->arena, "%s.%s", name,
+                        domain && !strchr(domain->value, '$') ? domain->value : "localdomain");
 }
 
 static const char *
@@ -239,9 +275,10 @@ computed_default(const struct conf *conf, const char *text)
 static const char *
 raw(const struct conf *conf, struct slice name)
 {
-    const char *text = map_get(conf->values, name);
-    if (text)
-        return text;
+    const struct setting *setting = map_get(conf->values, name);
+    const char *text;
+    if (setting)
+        return setting->value;
     int index = param_find(name);
     if (index >= 0) {
         text = param_at((unsigned)index).text;
@@ -261,7 +298,7 @@ conf_raw(const struct conf *conf, const char *name)
 bool
 conf_is_set(const struct conf *conf, const char *name)
 {
-    return map_get_text(conf->values, name) != NULL;
+    return find(conf, name) != NULL;
 }
 
 static int
@@ -273,16 +310,49 @@ source_value(void *ctx, struct slice name, struct slice *value, struct err *err)
     return 0;
 }
 
+static char *
+expand_from(const struct expand_source *source, struct arena *arena, const char *text, struct err *err)
+{
+    struct buf out = {0};
+    char *result = NULL;
+    if (expand_text(source, slice_from(text), &out, err) == 0)
+        result = arena_strndup(arena, out.ptr ? out.ptr : "", out.len);
+    buf_release(&out);
+    return result;
+}
+
 char *
 conf_expand(const struct conf *conf, struct arena *arena, const char *text, struct err *err)
 {
     struct expand_source source = {.value = source_value, .ctx = (void *)(uintptr_t)conf};
-    struct buf out = {0};
-    char *result = NULL;
-    if (expand_text(&source, slice_from(text), &out, err) == 0)
-        result = arena_strndup(arena, out.ptr ? out.ptr : "", out.len);
-    buf_release(&out);
-    return result;
+    return strchr(text, '$') ? expand_from(&source, arena, text, err) : arena_strdup(arena, text);
+}
+
+/* As if nothing of main.cf counted that the default of name mentions but compatibility_level, which is the newest. */
+static int
+newest_value(void *ctx, struct slice name, struct slice *value, struct err *err)
+{
+    if (!slice_equal_text(name, "compatibility_level"))
+        return source_value(ctx, name, value, err);
+    *value = slice_from("999");
+    return 0;
+}
+
+int
+conf_old_default(const struct conf *conf, struct arena *arena, const char *name, const char **value, struct err *err)
+{
+    struct expand_source newest = {.value = newest_value, .ctx = (void *)(uintptr_t)conf};
+    int index = param_find(slice_from(name));
+    const char *text = index >= 0 ? param_at((unsigned)index).text : "";
+    *value = NULL;
+    if (conf_is_set(conf, name) || !strstr(text, "$compatibility_level"))
+        return 0;
+    const char *now = conf_string(conf, arena, name, err), *then = now ? expand_from(&newest, arena, text, err) : NULL;
+    if (!then)
+        return -1;
+    if (strcmp(now, then) != 0)
+        *value = now;
+    return 0;
 }
 
 /* The name under which a typed question is answered. */
@@ -320,13 +390,16 @@ conf_string(const struct conf *conf, struct arena *arena, const char *name, stru
     char *value = conf_expand(conf, arena, text, err);
     if (!value) {
         err_context(err, "parameter %s", name);
+        blame(conf, name, err);
         return NULL;
     }
     int index = param_find(slice_from(name));
     if (index >= 0) {
         struct param param = param_at((unsigned)index);
-        if (param.kind == PARAM_CHOICE && check_choice(&param, value, err) < 0)
+        if (param.kind == PARAM_CHOICE && check_choice(&param, value, err) < 0) {
+            blame(conf, name, err);
             return NULL;
+        }
     }
     return value;
 }
@@ -419,8 +492,11 @@ typed(const struct conf *conf, const char *name,
     int result = -1;
     name = renamed(conf, arena, name);
     const char *text = conf_string(conf, arena, name, err);
-    if (text && row_of(name, &param, err) == 0)
+    if (text && row_of(name, &param, err) == 0) {
         result = convert(&param, name, text, value, err);
+        if (result < 0)
+            blame(conf, name, err);
+    }
     arena_free(&arena);
     return result;
 }
@@ -444,7 +520,7 @@ convert_bool(const struct param *param, const char *name, const char *text, void
     *(bool *)value = strcasecmp(text, "yes") == 0;
     if (*(bool *)value || strcasecmp(text, "no") == 0)
         return 0;
-    return err_set(err, ERR_SYNTAX, "bad boolean configuration: %s = %s", name, text);
+    return err_set(err, ERR_SYNTAX, "bad boolean configuration: %s = %s (it must be yes or no)", name, text);
 }
 
 static int
@@ -453,7 +529,8 @@ convert_time(const struct param *param, const char *name, const char *text, void
     usec_t usec;
     char unit = param->kind == PARAM_TIME ? param->unit : 's';
     if (parse_time(text, unit, &usec) < 0)
-        return err_set(err, ERR_SYNTAX, "parameter %s: bad time value or unit: %s", name, text);
+        return err_set(err, ERR_SYNTAX, "parameter %s: bad time value or unit: %s (a number and one of s, m, h, d, w)",
+                       name, text);
     *(usec_t *)value = usec;
     if (param->kind != PARAM_TIME)
         return 0;

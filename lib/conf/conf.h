@@ -38,6 +38,15 @@ void conf_each_setting(const struct conf *, void (*fn)(void *ctx, const char *na
  * commands that people run show them. index from 0; NULL at the end. */
 const char *conf_warning(const struct conf *, unsigned index);
 
+/* Where the parameter is set: "/etc/postfix/main.cf, line 3", or "-o name"; NULL: nowhere, it has its default. In the
+ * arena. The errors of the functions below begin with it. */
+const char *conf_where(const struct conf *, struct arena *, const char *name);
+
+/* Has the parameter a default that newer versions changed, and that compatibility_level keeps as it was? Then *value is
+ * that (expanded, in the arena), else NULL. Whoever acts on such a default logs Postfix's line: "using
+ * backwards-compatible default setting NAME=VALUE to ...". */
+int conf_old_default(const struct conf *, struct arena *, const char *name, const char **value, struct err *) MUST_USE;
+
 /* The raw text of main.cf or -o, or the default's; NULL if there is no such parameter at all. Not expanded. */
 const char *conf_raw(const struct conf *, const char *name);
 bool conf_is_set(const struct conf *, const char *name); /* in main.cf or by -o */

@@ -14,6 +14,7 @@ struct expander {
     void (*seen)(void *ctx, struct slice name); /* only collect names */
     void *seen_ctx;
     struct err *err;
+    struct slice text; /* being expanded, whole: for messages */
     unsigned depth;
     unsigned steps; /* texts expanded so far: values that use each other twice would take for ever */
 };
@@ -257,15 +258,19 @@ expand_comparison(struct expander *e, struct slice s, struct buf *out)
 }
 
 static int
-expand_value(struct expander *e, struct slice name, struct buf *out)
+expand_value(struct expander *e, struct slice name, bool needed, struct buf *out)
 {
     struct slice value = {0};
     if (e->seen) {
         e->seen(e->seen_ctx, name);
         return 0;
     }
+    if (e->depth == EXPAND_DEPTH_LIMIT)
+        return err_set(e->err, ERR_SYNTAX, "unreasonable macro call nesting: \"%.*s\"", SLICE_ARG(name));
     if (e->source->value(e->source->ctx, name, &value, e->err) < 0)
         return -1;
+    if (needed && e->source->strict && !value.ptr)
+        return err_set(e->err, ERR_SYNTAX, "undefined $name");
     if (e->source->final) {
         buf_append_slice(out, value);
         return 0;
@@ -296,10 +301,10 @@ expand_braced(struct expander *e, struct slice s, struct slice whole, struct buf
     if (parse_branches(e, s, &b) < 0)
         return -1;
     if (!b.has_yes && !b.has_no)
-        return expand_value(e, name, out);
+        return expand_value(e, name, true, out);
 
     struct buf value = {0};
-    if (expand_value(e, name, &value) < 0) {
+    if (expand_value(e, name, false, &value) < 0) {
         buf_release(&value);
         return -1;
     }
@@ -321,7 +326,7 @@ expand_dollar(struct expander *e, struct slice *s, struct buf *out)
     }
     if (s->len > 0 && (*s->ptr == '{' || *s->ptr == '(')) {
         if (!cut_brackets(s, *s->ptr, *s->ptr == '{' ? '}' : ')', &inside))
-            return err_set(e->err, ERR_SYNTAX, "truncated macro reference: \"%.*s\"", SLICE_ARG(whole));
+            return err_set(e->err, ERR_SYNTAX, "truncated macro reference: \"%.*s\"", SLICE_ARG(e->text));
         whole.len -= s->len;
         return expand_braced(e, inside, whole, out);
     }
@@ -329,18 +334,20 @@ expand_dollar(struct expander *e, struct slice *s, struct buf *out)
     while (inside.len < s->len && is_name_byte(s->ptr[inside.len]))
         inside.len++;
     if (inside.len == 0)
-        return err_set(e->err, ERR_SYNTAX, "empty macro name: \"%.*s\"", SLICE_ARG(whole));
+        return err_set(e->err, ERR_SYNTAX, "empty macro name: \"%.*s\"", SLICE_ARG(e->text));
     skip(s, inside.len);
-    return expand_value(e, inside, out);
+    return expand_value(e, inside, true, out);
 }
 
 static int
 expand(struct expander *e, struct slice text, struct buf *out)
 {
+    struct slice outer = e->text;
     int result = 0;
     if (e->depth == EXPAND_DEPTH_LIMIT || ++e->steps > EXPAND_STEP_LIMIT)
         return err_set(e->err, ERR_SYNTAX, "unreasonable macro call nesting: \"%.*s\"", SLICE_ARG(text));
     e->depth++;
+    e->text = text;
     while (text.len > 0 && result == 0) {
         const char *dollar = memchr(text.ptr, '$', text.len);
         size_t plain = dollar ? (size_t)(dollar - text.ptr) : text.len;
@@ -353,6 +360,7 @@ expand(struct expander *e, struct slice text, struct buf *out)
             result = expand_dollar(e, &text, out);
     }
     e->depth--;
+    e->text = outer;
     return result;
 }
 

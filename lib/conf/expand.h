@@ -28,7 +28,8 @@ enum {
 struct expand_source {
     int (*value)(void *ctx, struct slice name, struct slice *value, struct err *);
     void *ctx;
-    bool final; /* values are put in as they are, not expanded in turn */
+    bool final;  /* values are put in as they are, not expanded in turn */
+    bool strict; /* a name that is not there (ptr NULL) is an error, but in ${name?...} and ${name:...} */
 };
 
 /* Appends to out. -1: malformed text, or values that name each other in a circle. */

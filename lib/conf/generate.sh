@@ -17,7 +17,8 @@ make_file() { # FILE awk-assignments...
 }
 
 make_file "$out/param_table.c" -v mode=table
-make_file "$out/parameters.inc" -v mode=page
+make_file "$out/param_help.c" -v mode=help -v "texts=$source/lib/conf/params.text"
+make_file "$out/parameters.inc" -v mode=page -v "texts=$source/lib/conf/params.text"
 for reader; do
     make_file "$out/settings_$reader.h" -v mode=header -v "reader=$reader"
     make_file "$out/settings_$reader.c" -v mode=source -v "reader=$reader"

@@ -113,20 +113,23 @@ put_line(struct buf *out, const char *before, struct slice line)
 static void
 put_setting(struct buf *out, struct main_cf_change *change)
 {
-    if (!change->done)
-        buf_printf(out, "%s = %s\n", change->name, change->value);
-    change->done = true;
+    buf_printf(out, "%s = %s\n", change->name, change->value);
 }
 
 void
 main_cf_edit(struct slice content, struct main_cf_change *changes, size_t count, struct buf *out)
 {
+    for (size_t i = 0; i < count; i++)
+        changes[i].found = 0;
     struct slice line;
     struct main_cf_change *change = NULL; /* that of the entry which the line belongs to */
     while (cf_physical_next(&content, &line)) {
         bool comment = cf_is_comment(line), first = !comment && !cf_is_continuation(line);
-        if (first)
+        if (first) {
             change = find_change(changes, count, name_of(line));
+            if (change)
+                change->found++;
+        }
         if (comment || !change)
             put_line(out, "", line);
         else if (change->action == MAIN_CF_COMMENT_OUT)
@@ -135,6 +138,6 @@ main_cf_edit(struct slice content, struct main_cf_change *changes, size_t count,
             put_setting(out, change);
     }
     for (size_t i = 0; i < count; i++)
-        if (changes[i].action == MAIN_CF_SET)
+        if (changes[i].action == MAIN_CF_SET && changes[i].found == 0)
             put_setting(out, &changes[i]);
 }

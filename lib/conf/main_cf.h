@@ -30,11 +30,11 @@ enum main_cf_action { MAIN_CF_SET, MAIN_CF_COMMENT_OUT, MAIN_CF_REMOVE };
 struct main_cf_change {
     const char *name, *value; /* value: for MAIN_CF_SET */
     enum main_cf_action action;
-    bool done;
+    unsigned found; /* set by main_cf_edit(): how many entries it was */
 };
 
-/* The changed text: comments, order and all other entries stay as they are; a name that was set several times is set
- * once, in the first place; a new one goes to the end. */
+/* The changed text: comments, order and all other entries stay as they are; a name that is there several times is set in
+ * each place, as Postfix does it; a new one goes to the end. */
 void main_cf_edit(struct slice content, struct main_cf_change *, size_t count, struct buf *out);
 
 #endif

@@ -27,8 +27,21 @@ struct parser {
     struct arena *arena;
     bool chroot_default;
     int64_t process_limit;
+    enum master_cf_rigour rigour;
+    struct master_cf *master;
     struct err *err;
 };
+
+static void
+add_warning(struct parser *p, const char *text)
+{
+    struct master_cf *master = p->master;
+    const char **all = arena_array(p->arena, master->warning_count + 1, sizeof(*all));
+    if (master->warning_count > 0)
+        memcpy(all, master->warnings, master->warning_count * sizeof(*all));
+    all[master->warning_count++] = text;
+    master->warnings = all;
+}
 
 const char *
 master_type_name(enum service_type type)
@@ -152,7 +165,14 @@ cut_argument(struct parser *p, struct slice *rest, const char **argument)
             return 0;
         }
     }
-    return err_set(p->err, ERR_SYNTAX, "missing '}' in \"%.*s\"", SLICE_ARG(*rest));
+    err_set(p->err, ERR_SYNTAX, "missing '}' in \"%.*s\"", SLICE_ARG(*rest));
+    if (p->rigour == MASTER_CF_STRICT)
+        return -1;
+    add_warning(p, arena_printf(p->arena, "master.cf: %s", p->err->text));
+    struct slice inside = slice_trim(slice_make(rest->ptr + 1, rest->len - 1));
+    *argument = arena_strndup(p->arena, inside.ptr, inside.len);
+    *rest = slice_make(NULL, 0);
+    return 0;
 }
 
 static size_t
@@ -167,12 +187,15 @@ count_words(struct slice text)
 
 /* An option's argument "a = b" becomes "a=b"; what is no setting stays for the command to complain about. */
 static void
-take_option(struct parser *p, struct master_service *service, char **argument)
+take_option(struct parser *p, struct master_service *service, char **argument, bool braced)
 {
     const char *name, *value;
-    struct err ignored;
-    if (main_cf_split(p->arena, slice_from(*argument), &name, &value, &ignored) < 0)
+    struct err why;
+    if (main_cf_split(p->arena, slice_from(*argument), &name, &value, &why) < 0) {
+        if (braced)
+            add_warning(p, arena_printf(p->arena, "master.cf: %s", why.text));
         return;
+    }
     *argument = arena_printf(p->arena, "%s=%s", name, value);
     service->options[service->option_count++] = (struct master_option){name, value};
 }
@@ -184,15 +207,38 @@ count_verbose(struct master_service *service, const char *argument)
         service->verbose += (unsigned)strlen(argument + 1);
 }
 
+/* Is the word the first that is no option of the daemon's, nor belongs to one? What follows is for it, or for a command. */
+static bool
+ends_options(const char *before, const char *argument)
+{
+    static const char without_value[] = "vDdlzSV";
+
+    if (*argument == '-')
+        return strcmp(argument, "--") == 0;
+    return !before || before[0] != '-' || before[1] == '\0' || before[2] != '\0' || strchr(without_value, before[1]);
+}
+
+static size_t
+option_words(const struct master_service *service)
+{
+    size_t n = 0;
+
+    while (n < service->arg_count && !ends_options(n > 0 ? service->args[n - 1] : NULL, service->args[n]))
+        n++;
+    return n;
+}
+
 static int
 parse_arguments(struct parser *p, struct slice rest, struct master_service *service)
 {
     size_t most = count_words(rest) * 2 + 1;
-    const char *argument = NULL;
-    bool is_option = false;
+    const char *argument = NULL, *before = NULL;
+    bool is_option = false, options_ended = false;
     service->args = arena_array(p->arena, most + 1, sizeof(*service->args));
     service->options = arena_array(p->arena, most, sizeof(*service->options));
     for (;;) {
+        struct slice ahead = slice_trim(rest);
+        bool braced = ahead.len > 0 && *ahead.ptr == '{';
         if (cut_argument(p, &rest, &argument) < 0)
             return -1;
         if (!argument)
@@ -200,8 +246,13 @@ parse_arguments(struct parser *p, struct slice rest, struct master_service *serv
         check(service->arg_count < most);
         char **slot = &service->args[service->arg_count++];
         *slot = arena_strdup(p->arena, argument);
+        if (!is_option && ends_options(before, argument))
+            options_ended = true;
+        before = *slot;
+        if (options_ended)
+            continue;
         if (is_option) {
-            take_option(p, service, slot);
+            take_option(p, service, slot, braced);
             is_option = false;
         } else if (strcmp(argument, "-o") == 0) {
             is_option = true;
@@ -211,7 +262,7 @@ parse_arguments(struct parser *p, struct slice rest, struct master_service *serv
             *slot = arena_strdup(p->arena, "-o");
             slot = &service->args[service->arg_count++];
             *slot = arena_strdup(p->arena, argument + 2);
-            take_option(p, service, slot);
+            take_option(p, service, slot, false);
         } else {
             count_verbose(service, argument);
         }
@@ -222,13 +273,16 @@ static int
 parse_line(struct parser *p, const struct cf_line *line, struct master_service *service)
 {
     struct slice rest = line->text, word;
+    bool lenient = p->rigour == MASTER_CF_EDIT;
     service->line = line->number;
     for (unsigned i = 0; i < MASTER_CF_FIELDS; i++) {
-        if (!slice_word(&rest, blanks, &word))
+        bool found = slice_word(&rest, blanks, &word);
+        if (!found && !lenient)
             return err_set(p->err, ERR_SYNTAX, "bad field count");
-        service->fields[i] = arena_strndup(p->arena, word.ptr, word.len);
+        service->fields[i] = found ? arena_strndup(p->arena, word.ptr, word.len) : "";
     }
-    if (parse_fields(p, service) < 0)
+    service->name = service->fields[0];
+    if (parse_fields(p, service) < 0 && !lenient)
         return -1;
     return parse_arguments(p, rest, service);
 }
@@ -263,26 +317,41 @@ add_service(struct parser *p, struct master_cf *master, size_t *cap)
     return &master->services[master->count++];
 }
 
-int
-master_cf_parse(const struct conf *conf, struct arena *arena, const char *path, struct slice content,
-                struct master_cf *master, struct err *err)
+static int
+parse_file(struct parser *p, const char *path, struct slice content)
 {
-    struct parser p = {.arena = arena, .err = err};
     struct cf_line line;
     unsigned number = 0;
     size_t cap = 0;
 
-    *master = (struct master_cf){.path = arena_strdup(arena, path)};
-    if (load_defaults(conf, &p) < 0)
-        return -1;
-    while (cf_line_next(arena, &content, &number, &line)) {
+    p->master->path = arena_strdup(p->arena, path);
+    while (cf_line_next(p->arena, &content, &number, &line)) {
         if (line.orphan)
-            return err_set(err, ERR_SYNTAX, "file %s: line %u: logical line must not start with whitespace", path,
-                           line.number);
-        if (parse_line(&p, &line, add_service(&p, master, &cap)) < 0)
-            return err_context(err, "file %s: line %u", path, line.number);
+            add_warning(p, arena_printf(p->arena, "%s, line %u: logical line must not start with whitespace: \"%.*s\"",
+                                        path, line.number, line.text.len > 30 ? 30 : (int)line.text.len,
+                                        line.text.ptr));
+        else if (parse_line(p, &line, add_service(p, p->master, &cap)) < 0)
+            return err_context(p->err, "file %s: line %u", path, line.number);
     }
     return 0;
+}
+
+int
+master_cf_parse(const struct conf *conf, struct arena *arena, const char *path, struct slice content,
+                struct master_cf *master, struct err *err)
+{
+    struct parser p = {.arena = arena, .master = master, .err = err};
+    *master = (struct master_cf){.count = 0};
+    return load_defaults(conf, &p) < 0 ? -1 : parse_file(&p, path, content);
+}
+
+int
+master_cf_read(struct arena *arena, const char *path, struct slice content, enum master_cf_rigour rigour,
+               struct master_cf *master, struct err *err)
+{
+    struct parser p = {.arena = arena, .master = master, .rigour = rigour, .process_limit = 100, .err = err};
+    *master = (struct master_cf){.count = 0};
+    return parse_file(&p, path, content);
 }
 
 int
@@ -422,7 +491,8 @@ master_service_print(const struct master_service *service, bool folded, struct b
 {
     static const size_t columns[MASTER_CF_FIELDS] = {0, 11, 17, 25, 33, 41, 49, 57};
     struct arena *arena = arena_new();
-    size_t start = out->len;
+    size_t start = out->len, options = option_words(service);
+    bool after_option = false; /* an option has its line to itself */
 
     for (unsigned i = 0; i < MASTER_CF_FIELDS; i++) {
         if (i > 0)
@@ -431,16 +501,17 @@ master_service_print(const struct master_service *service, bool folded, struct b
     }
     for (size_t i = 0; i < service->arg_count; i++) {
         const char *argument = service->args[i];
-        bool option = strcmp(argument, "-o") == 0 && service->args[i + 1];
+        bool option = i < options && strcmp(argument, "-o") == 0 && service->args[i + 1];
         const char *text =
             option ? arena_printf(arena, "-o %s", quoted(arena, service->args[++i])) : quoted(arena, argument);
         bool too_long =
             out->len - start + 1 + strlen(text) > FOLD_COLUMN && *text != '#'; /* "#" would begin a comment */
-        if (folded && (option || too_long)) {
+        if (folded && (option || after_option || too_long)) {
             buf_append_byte(out, '\n');
             start = out->len;
             buf_append_text(out, "   ");
         }
+        after_option = option;
         buf_append_byte(out, ' ');
         buf_append_text(out, text);
     }

@@ -54,15 +54,29 @@ struct master_cf {
     const char *path;
     struct master_service *services;
     size_t count;
+    const char **warnings; /* whole texts of what is odd, but no error */
+    size_t warning_count;
+};
+
+/* How much of a file must be right. The tools that show and repair a file take what others refuse. */
+enum master_cf_rigour {
+    MASTER_CF_STRICT, /* all of it: for whoever starts services */
+    MASTER_CF_SHOW,   /* the fields; arguments as far as they can be understood, with a warning */
+    MASTER_CF_EDIT,   /* nothing: a malformed service has what fields can be found, the others are "" */
 };
 
 /* Reads DIR/master.cf of the configuration. All is in the arena. A malformed line is an error with file and line. A service
- * that is there twice stays twice: whoever starts services should refuse the second. */
+ * that is there twice stays twice: whoever starts services should refuse the second. A continuation of nothing at the
+ * beginning of the file is left out, with a warning. */
 int master_cf_load(const struct conf *, struct arena *, struct master_cf *, struct err *) MUST_USE;
 
 /* The same from text; path for messages. Defaults come from conf. */
 int master_cf_parse(const struct conf *, struct arena *, const char *path, struct slice content, struct master_cf *,
                     struct err *) MUST_USE;
+
+/* For tools: without a configuration, with other rigour. Fields in which "-" stands have the newest defaults. */
+int master_cf_read(struct arena *, const char *path, struct slice content, enum master_cf_rigour, struct master_cf *,
+                   struct err *) MUST_USE;
 
 /* NULL if there is none. */
 struct master_service *master_cf_find(const struct master_cf *, const char *name, const char *type);

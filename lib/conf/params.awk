@@ -1,10 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
 # Makes C from params.def, whose rows come in sorted by name. Variables: mode (table, header, source, page) and for
-# header and source reader (the program).
+# header and source reader (the program); for help and page texts (params.text: longer texts, see there).
 BEGIN {
     FS = "[ \t]*[|][ \t]+"
     failed = 0
     count = 0
+    read_texts()
+}
+
+# A line with a name alone begins a text; indented lines are its paragraphs, divided by empty lines.
+function read_texts(    line, of, again) {
+    if (texts == "")
+        return
+    while ((getline line < texts) > 0) {
+        if (line ~ /^#/)
+            continue
+        if (line ~ /^[A-Za-z0-9_]+$/) {
+            of = line
+            again = 0
+        } else if (line ~ /^[ \t]*$/) {
+            again = 1
+        } else {
+            sub(/^[ \t]+/, "", line)
+            long_text[of] = long_text[of] (long_text[of] == "" ? "" : again ? "\n" : " ") line
+            again = 0
+        }
+    }
+    close(texts)
 }
 
 /^#/ || /^[ \t]*$/ { next }
@@ -66,6 +88,8 @@ function escaped(s,    out, c, j) {
         c = substr(s, j, 1)
         if (c == "\\" || c == "\"" || c == "?")
             out = out "\\"
+        if (c == "\n")
+            c = "\\n"
         out = out c
     }
     return out
@@ -159,6 +183,19 @@ function print_table(    i, s) {
     printf "};\n\nconst unsigned param_row_count = %d;\n", count
 }
 
+# What people are told. The order is that of the table.
+function print_helps(    i) {
+    printf "/* Made from lib/conf/params.def and params.text. */\n#include \"lib/conf/param_help.h\"\n\n"
+    printf "const struct param_help param_helps[] = {\n"
+    for (i = 0; i < count; i++) {
+        s = readers[i]
+        sub(/^ /, "", s)
+        sub(/ $/, "", s)
+        printf "    {%s, %s, %s,\n     %s},\n", literal(s), literal(since[i]), literal(help[i]), literal(long_text[name[i]])
+    }
+    printf "};\n"
+}
+
 function detail_of(i) {
     if (detail[i] != "")
         return detail[i]
@@ -195,15 +232,46 @@ function page_default(s) {
     return page_text(s)
 }
 
+function page_kind(i) {
+    if (kind[i] == "bool")
+        return "yes or no"
+    if (kind[i] == "int")
+        return "number" page_range(i)
+    if (kind[i] == "time")
+        return "time in " unit[i] page_range(i)
+    if (kind[i] == "choice")
+        return page_text(detail[i])
+    return ""
+}
+
+function page_range(i,    s) {
+    s = ""
+    if (low[i] != "INT64_MIN" && low[i] != 0)
+        s = s ", from " page_text(low[i])
+    if (high[i] != "INT64_MAX")
+        s = s ", up to " high[i]
+    return s
+}
+
+function print_entry(i,    s, n, j, paragraphs) {
+    s = page_kind(i)
+    printf ".TP\n.B %s\n(default: %s%s)\n.br\n%s\n", page_text(name[i]), page_default(text[i]), s == "" ? "" : "; " s, page_text(help[i])
+    if (since[i] == "ours")
+        printf "Postfix does not have this parameter.\n"
+    if (long_text[name[i]] != "") {
+        n = split(long_text[name[i]], paragraphs, "\n")
+        for (j = 1; j <= n; j++)
+            printf ".sp\n%s\n", page_text(paragraphs[j])
+    }
+    if (readers[i] != " - ")
+        printf ".br\nRead by:%s\n", page_text(readers[i])
+}
+
 function print_page(    i) {
     printf ".SH PARAMETERS\n"
-    for (i = 0; i < count; i++) {
-        if (status[i] != "works")
-            continue
-        printf ".TP\n.B %s\n(default: %s)\n.br\n%s\n", page_text(name[i]), page_default(text[i]), page_text(help[i])
-        if (since[i] == "ours")
-            printf "Postfix does not have this parameter.\n"
-    }
+    for (i = 0; i < count; i++)
+        if (status[i] == "works")
+            print_entry(i)
     printf ".SH \"PARAMETERS WITHOUT EFFECT\"\nThese are accepted; setting them changes nothing.\n"
     for (i = 0; i < count; i++)
         if (status[i] ~ /^no effect/)
@@ -211,7 +279,7 @@ function print_page(    i) {
     printf ".SH \"PARAMETERS WITHOUT EFFECT YET\"\nThese are known and shown, and will work in a later version; \\fBpostfix check\\fR names those that are set.\n"
     for (i = 0; i < count; i++)
         if (status[i] == "not yet")
-            printf ".TP\n.B %s\n(default: %s)\n%s", page_text(name[i]), page_default(text[i]), help[i] == "-" ? "" : page_text(help[i]) "\n"
+            print_entry(i)
 }
 
 END {
@@ -223,6 +291,8 @@ END {
         print_header()
     else if (mode == "source")
         print_source()
+    else if (mode == "help")
+        print_helps()
     else if (mode == "page")
         print_page()
 }

@@ -3,16 +3,15 @@
 
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <unistd.h>
 
 #include "lib/base/check.h"
 #include "lib/base/clock.h"
-#include "lib/base/list.h"
 #include "lib/base/log.h"
 #include "lib/base/text.h"
+#include "lib/mail/addr.h"
+#include "lib/mail/segment_feed.h"
 #include "lib/run/link.h"
 #include "lib/run/loop.h"
 
@@ -21,86 +20,19 @@ enum { REASON_LIMIT = 2000 };
 static struct agent agent;
 static unsigned active;
 
-/* ---- segments: descriptors that a qmgr passed, kept while the link or a delivery needs them ---- */
-
-struct segment {
-    struct list link;
-    int64_t number, generation;
-    int fd;
-    unsigned users; /* deliveries that read from it, and one for the list */
-};
-
-/* One for each connection of a qmgr. */
-struct feed {
-    struct list segments;
-};
-
-static void
-segment_drop(struct segment *segment)
-{
-    if (--segment->users > 0)
-        return;
-    close(segment->fd);
-    free(segment);
-}
-
-static struct segment *
-segment_find(struct feed *feed, int64_t number, int64_t generation)
-{
-    LIST_EACH(link, &feed->segments)
-    {
-        struct segment *segment = LIST_ENTRY(link, struct segment, link);
-        if (segment->number == number && segment->generation == generation)
-            return segment;
-    }
-    return NULL;
-}
-
-static void
-forget(struct segment *segment)
-{
-    list_remove(&segment->link);
-    segment_drop(segment);
-}
-
-static void
-on_segment(struct link_request *request, struct link_message *in, void *ctx)
-{
-    (void)request;
-    const struct msg_segment *message = in->message;
-    struct feed *feed = ctx;
-    struct segment *known = segment_find(feed, message->segment, message->generation);
-
-    if (known)
-        forget(known);
-    if (message->gone || in->fd_count != 1) {
-        link_close_fds(in);
-        return;
-    }
-    struct segment *segment = calloc(1, sizeof *segment);
-    if (!segment)
-        fatal("out of memory");
-    *segment =
-        (struct segment){.number = message->segment, .generation = message->generation, .fd = in->fds[0], .users = 1};
-    in->fd_count = 0;
-    list_append(&feed->segments, &segment->link);
-}
-
 static void
 feed_closed(void *ctx, struct link *link)
 {
-    (void)link;
-    struct feed *feed = ctx;
+    struct segment_feed *feed = ctx;
 
-    LIST_EACH(at, &feed->segments)
-    forget(LIST_ENTRY(at, struct segment, link));
-    free(feed);
+    (void)link;
+    segment_feed_free(&feed);
 }
 
 /* ---- deliveries ---- */
 
 static struct source *
-open_source(struct delivery *d, struct link_message *in, struct segment *segment, struct err *err)
+open_source(struct delivery *d, struct link_message *in, const struct fed_segment *segment, struct err *err)
 {
     if (d->request->segment_length == 0) {
         if (in->fd_count != 1) {
@@ -113,7 +45,8 @@ open_source(struct delivery *d, struct link_message *in, struct segment *segment
         err_set(err, ERR_TEMP, "journal segment %" PRId64 " is not known", d->request->segment);
         return NULL;
     }
-    struct source *source = source_open_image(d->arena, segment->fd, (uint64_t)d->request->segment_offset,
+    struct source *source = source_open_image(d->arena, fed_segment_fd(segment), fed_segment_info(segment),
+                                              (uint64_t)d->request->segment_offset,
                                               (uint64_t)d->request->segment_length, err);
     /* A place may be used again when a request waited for long: never take another message for this one. */
     if (source && strcmp(source_envelope(source)->queue_id, d->request->queue_id) != 0) {
@@ -123,22 +56,35 @@ open_source(struct delivery *d, struct link_message *in, struct segment *segment
     return source;
 }
 
+/* A question whether mail would be taken, not mail. */
+static void
+answer_probe(struct delivery *d)
+{
+    delivery_result_rest(d, &(struct delivery_status){.result = DELIVERED_SENT,
+                                                      .dsn = "2.0.0",
+                                                      .reason = arena_printf(d->arena, "delivers to %s service",
+                                                                             d->request->transport),
+                                                      .relay = d->request->transport,
+                                                      .action = "deliverable"});
+}
+
 static void
 on_deliver(struct link_request *request, struct link_message *in, void *ctx)
 {
     const struct msg_deliver *message = in->message;
-    struct segment *segment = segment_find(ctx, message->segment, message->generation);
+    struct fed_segment *segment = segment_feed_hold(ctx, message->segment, message->generation);
     struct delivery d = {.arena = link_request_arena(request), .request = message, .started = loop_now_wall()};
     struct err err;
 
     active++;
-    if (segment)
-        segment->users++;
+    d.fd = segment ? fed_segment_fd(segment) : in->fd_count == 1 ? in->fds[0] : -1;
     d.is_done = arena_array(d.arena, message->recipient_count, sizeof *d.is_done);
     d.answer = (struct msg_delivered){.hop_status = "", .hop_reason = ""};
     d.answer.recipients = arena_array(d.arena, message->recipient_count, sizeof *d.answer.recipients);
     d.source = open_source(&d, in, segment, &err);
-    if (d.source)
+    if (d.source && (message->flags & DELIVER_VERIFY) && !agent.verifies)
+        answer_probe(&d);
+    else if (d.source)
         agent.deliver(&d);
     else
         log_warning("%s: can't read the message: %s", message->queue_id, err.text);
@@ -147,8 +93,7 @@ on_deliver(struct link_request *request, struct link_message *in, void *ctx)
                                                        .reason = d.source ? "delivery was not finished" : err.text,
                                                        .relay = "none"});
     link_close_fds(in);
-    if (segment)
-        segment_drop(segment);
+    segment_feed_drop(segment);
     active--;
     link_reply(request, &type_delivered, &d.answer, slice_make(NULL, 0), NULL, 0);
 }
@@ -163,18 +108,15 @@ void
 agent_serve(int fd, const struct net_addr *peer, unsigned socket)
 {
     static const struct link_handler handlers[] = {
-        {&type_segment, false, on_segment},
+        {&type_segment, false, segment_feed_take},
         {&type_deliver, true, on_deliver},
     };
     (void)peer;
     (void)socket;
-    struct feed *feed = calloc(1, sizeof *feed);
+    struct segment_feed *feed = segment_feed_new();
 
-    if (!feed)
-        fatal("out of memory");
-    list_init(&feed->segments);
     if (!link_accept(fd, handlers, ARRAY_LEN(handlers), feed, feed_closed))
-        free(feed);
+        segment_feed_free(&feed);
 }
 
 unsigned
@@ -240,10 +182,10 @@ action_word(int result)
 }
 
 static void
-log_result(const struct delivery *d, unsigned i, const struct delivery_status *status, const char *reason)
+log_result(const struct delivery *d, const char *address, const char *original, const struct delivery_status *status,
+           const char *reason)
 {
-    const struct deliver_recipient *rcpt = &d->request->recipients[i];
-    bool show_original = *rcpt->original && strcasecmp(rcpt->original, rcpt->address) != 0;
+    bool show_original = *original && strcasecmp(original, address) != 0;
     char delay[32], delays[160], conn_use[32] = "";
     usec_t now = clock_wall();
 
@@ -252,9 +194,17 @@ log_result(const struct delivery *d, unsigned i, const struct delivery_status *s
     if (status->conn_use > 1)
         snprintf(conn_use, sizeof conn_use, "conn_use=%u, ", status->conn_use);
     log_info("%s: to=<%s>, %s%s%srelay=%s, %sdelay=%s, delays=%s, dsn=%s, status=%s (%s)", d->request->queue_id,
-             rcpt->address, show_original ? "orig_to=<" : "", show_original ? rcpt->original : "",
-             show_original ? ">, " : "", status->relay, conn_use, delay, delays, status->dsn,
-             status_word(d, status->result), reason);
+             addr_quote(d->arena, address), show_original ? "orig_to=<" : "",
+             show_original ? addr_quote(d->arena, original) : "", show_original ? ">, " : "",
+             status->relay, conn_use, delay, delays, status->dsn, status_word(d, status->result), reason);
+}
+
+struct delivery_status
+delivery_filter(struct delivery *d, const struct delivery_status *status)
+{
+    if (!agent.filter || maps_is_empty(agent.filter))
+        return *status;
+    return delivery_filter_ask(agent.filter, d, status);
 }
 
 /* One printable line, of bounded length; never NULL. */
@@ -269,7 +219,13 @@ clean(struct arena *arena, const char *text)
 }
 
 void
-delivery_result(struct delivery *d, unsigned i, const struct delivery_status *status)
+delivery_log(const struct delivery *d, const char *address, const char *original, const struct delivery_status *status)
+{
+    log_result(d, address, original, status, clean(d->arena, status->reason));
+}
+
+void
+delivery_result_silent(struct delivery *d, unsigned i, const struct delivery_status *status)
 {
     check(i < d->request->recipient_count && !d->is_done[i]);
     struct delivered_recipient *out = &d->answer.recipients[d->answer.recipient_count++];
@@ -279,14 +235,23 @@ delivery_result(struct delivery *d, unsigned i, const struct delivery_status *st
         .index = d->request->recipients[i].index,
         .result = status->result,
         .status = clean(d->arena, status->dsn),
-        .action = action_word(status->result),
+        .action = status->action ? status->action : action_word(status->result),
         .reason = clean(d->arena, status->reason),
         .diag_type = clean(d->arena, status->diag_type),
         .diag_text = clean(d->arena, status->diag_text),
         .mta_type = clean(d->arena, status->mta_type),
         .mta_name = clean(d->arena, status->mta_name),
     };
-    log_result(d, i, status, out->reason);
+}
+
+void
+delivery_result(struct delivery *d, unsigned i, const struct delivery_status *given)
+{
+    const struct deliver_recipient *rcpt = &d->request->recipients[i];
+    const struct delivery_status status = delivery_filter(d, given);
+
+    delivery_result_silent(d, i, &status);
+    log_result(d, rcpt->address, rcpt->original, &status, d->answer.recipients[d->answer.recipient_count - 1].reason);
 }
 
 void

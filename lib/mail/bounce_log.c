@@ -88,13 +88,12 @@ write_all(int fd, struct slice bytes, struct err *err)
     return 0;
 }
 
-/* The old log goes first, so that a file that is there holds the last attempt, or its beginning. */
-int
-bounce_log_write(int dir_fd, const char *path, const struct bounce_log_entry *entries, size_t count, bool with_old_form,
-                 struct err *err)
+static int
+put_entries(int dir_fd, const char *path, int how, const struct bounce_log_entry *entries, size_t count,
+            bool with_old_form, struct err *err)
 {
     struct buf text = {0};
-    int fd = openat(dir_fd, path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+    int fd = openat(dir_fd, path, O_WRONLY | O_CREAT | how | O_NOFOLLOW | O_CLOEXEC, 0600);
     int result;
 
     if (fd < 0)
@@ -109,6 +108,21 @@ bounce_log_write(int dir_fd, const char *path, const struct bounce_log_entry *en
     close(fd);
     buf_release(&text);
     return result;
+}
+
+/* The old log goes first, so that a file that is there holds the last attempt, or its beginning. */
+int
+bounce_log_write(int dir_fd, const char *path, const struct bounce_log_entry *entries, size_t count, bool with_old_form,
+                 struct err *err)
+{
+    return put_entries(dir_fd, path, O_TRUNC, entries, count, with_old_form, err);
+}
+
+int
+bounce_log_append(int dir_fd, const char *path, const struct bounce_log_entry *entries, size_t count,
+                  bool with_old_form, struct err *err)
+{
+    return put_entries(dir_fd, path, O_APPEND, entries, count, with_old_form, err);
 }
 
 /* ---- reading ---- */

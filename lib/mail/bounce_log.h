@@ -36,6 +36,10 @@ struct bounce_log_entry *bounce_log_parse(struct arena *, struct slice text, con
 int bounce_log_write(int dir_fd, const char *path, const struct bounce_log_entry *, size_t count, bool with_old_form,
                      struct err *) MUST_USE;
 
+/* The same, behind what is there. */
+int bounce_log_append(int dir_fd, const char *path, const struct bounce_log_entry *, size_t count, bool with_old_form,
+                      struct err *) MUST_USE;
+
 /* Reads the log at path: no such file is an empty log. Blocks. */
 int bounce_log_read(int dir_fd, const char *path, struct arena *, const char *status, const char *action,
                     struct bounce_log_entry **, size_t *count, struct err *) MUST_USE;

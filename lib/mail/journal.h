@@ -121,6 +121,11 @@ struct journal_segment_info {
 /* Checks the header of an open segment. */
 int journal_segment_read(int fd, struct journal_segment_info *, struct err *) MUST_USE;
 
+/* Removes what ends of processes left of segments in the making: NNNNNNNN.new that nobody holds. Does no harm while
+ * others write. done_lists: and done-lists whose segment has gone; for when nobody makes segments: a number may come
+ * again. dir_fd: of the directory. */
+void journal_sweep(int dir_fd, bool done_lists);
+
 /* Calls found() for each complete image in the order of their places; -1 from it ends the scan. envelope: as encoded,
  * NULs may follow. damaged (may be NULL) is told of each place where an image of this generation begins that is not
  * complete (a write that a crash tore); it is skipped, complete ones behind it are found. Memory is bounded by the

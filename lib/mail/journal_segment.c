@@ -252,8 +252,8 @@ journal_segment_remove(int dir_fd, struct journal_segment *s)
     char name[JOURNAL_NAME_SIZE];
 
     name_of(name, s->number, s->named ? "" : ".new");
-    unlinkat(dir_fd, name, 0);
-    if (s->named) {
+    /* A done-list that goes while its segment stays would have all its messages delivered again. */
+    if ((unlinkat(dir_fd, name, 0) == 0 || errno == ENOENT) && s->named) {
         name_of(name, s->number, ".done");
         unlinkat(dir_fd, name, 0);
     }
@@ -286,4 +286,39 @@ journal_segment_sweep(int dir_fd)
         close(fd);
     }
     closedir(dir);
+}
+
+/* A done-list comes after its segment's name, and goes after it. */
+static void
+sweep_done(int dir_fd, const char *name)
+{
+    char segment[JOURNAL_NAME_SIZE], making[JOURNAL_NAME_SIZE];
+    size_t len = strlen(name);
+
+    if (len != 13 || strcmp(name + 8, ".done") != 0)
+        return;
+    memcpy(segment, name, 8);
+    segment[8] = '\0';
+    snprintf(making, sizeof(making), "%.8s.new", name);
+    if (faccessat(dir_fd, segment, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT &&
+        faccessat(dir_fd, making, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT)
+        unlinkat(dir_fd, name, 0);
+}
+
+void
+journal_sweep(int dir_fd, bool done_lists)
+{
+    int own_fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = own_fd < 0 ? NULL : fdopendir(own_fd);
+    struct dirent *entry;
+
+    if (!dir) {
+        if (own_fd >= 0)
+            close(own_fd);
+        return;
+    }
+    while (done_lists && (entry = readdir(dir)))
+        sweep_done(dir_fd, entry->d_name);
+    closedir(dir);
+    journal_segment_sweep(dir_fd);
 }

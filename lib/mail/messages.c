@@ -1,56 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "lib/mail/messages.h"
 
-/* First pass: the tables of fields. */
-#define ITEM(tag) static const struct msg_field tag##_fields[] = {
-#define ITEM_END(tag) };
-#define MESSAGE(tag, object, name, code, senders) static const struct msg_field tag##_fields[] = {
-#define TEXT(tag, field, longest) {#field, MSG_TEXT, offsetof(struct tag, field), 0, longest},
-#define INT(tag, field, least, most) {#field, MSG_INT, offsetof(struct tag, field), least, most},
-#define LIST(tag, item, items, number, most)
-#define END(tag) };
-/* clang-format off */
-#include "lib/mail/messages.def"
-/* clang-format on */
-#undef ITEM
-#undef ITEM_END
-#undef MESSAGE
-#undef TEXT
-#undef INT
-#undef LIST
-#undef END
+#include "lib/table/proxy_messages.h"
 
-/* Second pass: the type objects. */
-#define ITEM(tag)
-#define ITEM_END(tag)
-#define MESSAGE(tag, object, label, number, who)                                                                       \
-    const struct msg_type object = {.name = label, .code = number, .senders = who, .size = sizeof(struct tag),         \
-        .fields = tag##_fields, .field_count = ARRAY_LEN(tag##_fields),
-#define TEXT(tag, field, longest)
-#define INT(tag, field, least, most)
-#define LIST(tag, item, items, number, most)                                                                           \
-        .item_size = sizeof(struct item), .items_offset = offsetof(struct tag, items),                                 \
-        .count_offset = offsetof(struct tag, number), .item_fields = item##_fields,                                    \
-        .item_field_count = ARRAY_LEN(item##_fields), .item_max = most,
-#define END(tag) };
-/* clang-format off */
-#include "lib/mail/messages.def"
-/* clang-format on */
+#define MSG_ROWS "lib/mail/messages.def"
+#include "lib/run/msg_rows.h"
 
 static const struct msg_type *const all_types[] = {
+    &type_proxy_find, &type_proxy_found, &type_proxy_change, &type_proxy_next, &type_proxy_pair,
     &type_envelope, &type_submitted,  &type_want_ids,  &type_ids,       &type_segment,  &type_announce,
     &type_released, &type_seal,       &type_deliver,   &type_delivered, &type_bounce,   &type_bounced,
     &type_resolve,  &type_resolved,   &type_rewrite,   &type_rewritten, &type_dns_query, &type_dns_answer,
-    &type_anvil,    &type_anvil_count, &type_queue_control, &type_queue_list,
+    &type_anvil,    &type_anvil_count, &type_queue_control, &type_queue_list, &type_session, &type_session_taken,
 };
 
 static const struct link_role all_roles[] = {
+    {"proxymap", ROLE_PROXYMAP}, {"postmap", ROLE_TOOL}, {"postalias", ROLE_TOOL}, {"postfix", ROLE_TOOL},
     {"smtpd", ROLE_SMTPD},       {"cleanup", ROLE_CLEANUP},   {"qmgr", ROLE_QMGR},   {"bounce", ROLE_BOUNCE},
     {"smtp", ROLE_AGENT},        {"lmtp", ROLE_AGENT},        {"error", ROLE_AGENT}, {"discard", ROLE_AGENT},
     {"pipe", ROLE_AGENT},        {"virtual", ROLE_AGENT},     {"local", ROLE_LOCAL | ROLE_AGENT},
     {"pickup", ROLE_PICKUP},     {"trivial-rewrite", ROLE_REWRITE}, {"resolver", ROLE_RESOLVER},
     {"anvil", ROLE_ANVIL},       {"showq", ROLE_SHOWQ},       {"postsuper", ROLE_TOOL}, {"postqueue", ROLE_TOOL},
-    {"postcat", ROLE_TOOL},      {"master", ROLE_TOOL},
+    {"postcat", ROLE_TOOL},      {"master", ROLE_TOOL},       {"imapd", ROLE_FRONT}, {"pop3d", ROLE_FRONT},
+    {"auth", ROLE_AUTH},
+    {"imap-session", ROLE_READER}, {"pop3-session", ROLE_READER},
 };
 
 const struct link_protocol mail_protocol = {

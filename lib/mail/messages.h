@@ -24,6 +24,9 @@ enum {
     ROLE_ANVIL = 1 << 9,
     ROLE_SHOWQ = 1 << 10,
     ROLE_TOOL = 1 << 11, /* postsuper, postqueue, postcat */
+    ROLE_FRONT = 1 << 12, /* imapd, pop3d: before the login */
+    ROLE_READER = 1 << 13, /* imap-session, pop3-session */
+    ROLE_AUTH = 1 << 15,   /* 14 is proxymap's: lib/table/proxy_messages.h */
 };
 
 #define ITEM(tag) struct tag {
@@ -47,7 +50,7 @@ enum {
 extern const struct msg_type type_envelope, type_submitted, type_want_ids, type_ids, type_segment, type_announce,
     type_released, type_seal, type_deliver, type_delivered, type_bounce, type_bounced, type_resolve, type_resolved,
     type_rewrite, type_rewritten, type_dns_query, type_dns_answer, type_anvil, type_anvil_count, type_queue_control,
-    type_queue_list;
+    type_queue_list, type_session, type_session_taken, type_parked, type_user_job, type_user_done;
 
 /* All of them and the roles, for link_init(). */
 extern const struct link_protocol mail_protocol;
@@ -78,6 +81,7 @@ enum {
     SUBMIT_NO_HEADER_CHECKS = 8,
     SUBMIT_NO_ADDRESS_MAPPINGS = 16,
     SUBMIT_NO_MILTERS = 32,
+    SUBMIT_FILTERED = 64, /* our own notice, whose content is checked nevertheless (internal_mail_filter_classes) */
 };
 
 /* msg_deliver.flags */
@@ -104,6 +108,29 @@ enum {
     ROUTE_ROUTED = 128,   /* has routing characters in the local part: percent hack, bang path, @ in quotes, source route */
 };
 enum { ROUTE_CLASSES = ROUTE_LOCAL | ROUTE_ALIAS | ROUTE_VIRTUAL | ROUTE_RELAY | ROUTE_DEFAULT };
+
+/* msg_user_job.work, and what it needs */
+enum {
+    USER_STORE,   /* the content into a mailbox; but if one of texts is a file that exists, only say which */
+    USER_FORWARD, /* read a .forward file */
+    USER_INCLUDE, /* read an :include: file */
+    USER_COMMAND, /* the content to a command */
+    USER_LOOK,    /* is one of texts a file that exists? */
+};
+/* msg_user_job.flags */
+enum {
+    USER_JOB_DEVICES = 1,      /* store_target.devices */
+    USER_JOB_STRICT_OWNER = 2,
+    USER_JOB_DOTLOCK_TRY = 4,
+    USER_JOB_NEEDS_HOME = 8,   /* defer if directory is missing */
+};
+/* msg_user_done.result */
+enum {
+    USER_DONE,
+    USER_FAILED,  /* status, reason */
+    USER_THERE,   /* USER_STORE: texts[position] exists */
+    USER_IGNORED, /* USER_FORWARD: the file is not to be used; reason: why, to be logged */
+};
 
 /* msg_dns_answer.status */
 enum {

@@ -21,6 +21,24 @@
  * corrupt/. ERR_IO: try later. */
 int queue_file_read(int fd, struct arena *, struct envelope *, uint64_t *content_offset, struct err *) MUST_USE;
 
+/* Recipients of a file that are still to be read, by those who don't take all of them into memory at once. */
+struct queue_file_rest {
+    size_t most;       /* to be stored by the next call; at least 1 */
+    bool more;         /* there are recipients to do behind those stored */
+    size_t total;      /* recipients of the file, whatever their status */
+    uint64_t next;     /* where reading goes on */
+    bool in_extracted; /* in which segment that is */
+};
+
+/* As queue_file_read(), but the envelope gets no more than the first rest->most recipients that are to be done, and none
+ * that are done or cancelled. They live in an arena of their own. The whole file is looked at. */
+int queue_file_read_some(int fd, struct arena *, struct arena *recipients, struct envelope *, uint64_t *content_offset,
+                         struct queue_file_rest *rest, struct err *) MUST_USE;
+
+/* The next of them, rest->most at most; none (count 0) if those behind are done meanwhile. */
+int queue_file_read_more(int fd, struct arena *, struct queue_file_rest *, struct envelope_recipient **, size_t *count,
+                         struct err *) MUST_USE;
+
 /* Where content comes from when a file is written: calls return bytes in text form (LF line ends, no dot-stuffing).
  * 0 at the end, -1 on error. */
 struct queue_file_content {

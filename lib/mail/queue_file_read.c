@@ -9,7 +9,7 @@
 #include "lib/mail/queue_file_internal.h"
 #include "lib/mail/queue_record.h"
 
-enum { RECIPIENT_LIMIT = 1000000 };
+enum { RECIPIENT_LIMIT = 1000000, ROOM_AT_FIRST = 20000 };
 
 /* The size record's numbers. */
 enum { SIZE_CONTENT, SIZE_OFFSET, SIZE_RECIPIENTS, SIZE_FLAGS, SIZE_LENGTH, SIZE_SENDOPTS, SIZE_NUMBERS };
@@ -17,7 +17,12 @@ enum { SIZE_CONTENT, SIZE_OFFSET, SIZE_RECIPIENTS, SIZE_FLAGS, SIZE_LENGTH, SIZE
 struct reader {
     struct queue_cursor cursor;
     struct arena *arena;
-    struct arena *scratch; /* for texts of records; what is kept is copied */
+    struct arena *scratch;        /* for texts of records; what is kept is copied */
+    struct arena *recipients;     /* for recipients and their texts */
+    struct queue_file_rest *rest; /* NULL: all recipients are stored */
+    size_t recipient_count;       /* seen, stored or not */
+    bool in_extracted;
+    bool only_more; /* nothing matters behind the first recipient that is not stored */
     struct envelope *envelope;
     int64_t size[SIZE_NUMBERS];
     uint64_t seen; /* bit i: queue_attributes[i] was set */
@@ -124,6 +129,13 @@ set_attribute(struct reader *r, struct slice name, struct slice value)
     }
 }
 
+/* All are stored that are wanted: what stands before further recipients is not kept. */
+static bool
+is_full(const struct reader *r)
+{
+    return r->rest && r->envelope->recipient_count == r->rest->most;
+}
+
 static void
 add_attribute(struct reader *r, struct slice name, struct slice value)
 {
@@ -133,7 +145,7 @@ add_attribute(struct reader *r, struct slice name, struct slice value)
         if (to_number(value, &number) && is_notify(number))
             r->notify = number;
     } else if (slice_equal_text(name, "dsn_orig_rcpt")) {
-        r->dsn_original = value.len <= 2048 ? arena_strndup(r->arena, value.ptr, value.len) : "";
+        r->dsn_original = value.len <= 2048 && !is_full(r) ? arena_strndup(r->recipients, value.ptr, value.len) : "";
     } else {
         set_attribute(r, name, value);
     }
@@ -156,14 +168,27 @@ read_attribute(struct reader *r, const struct queue_record *record, const char *
 
 /* ---- recipients ---- */
 
+/* What the size record says is a good guess, if a limit is known that it may not pass. */
+static size_t
+first_room(const struct reader *r)
+{
+    size_t said = (size_t)r->size[SIZE_RECIPIENTS];
+
+    if (!r->rest || said == 0)
+        return 1;
+    if (said > r->rest->most)
+        said = r->rest->most;
+    return said < ROOM_AT_FIRST ? said : ROOM_AT_FIRST;
+}
+
 static struct envelope_recipient *
 new_recipient(struct reader *r)
 {
     struct envelope *e = r->envelope;
 
     if (e->recipient_count == r->room) {
-        size_t room = r->room ? r->room * 2 : 1;
-        struct envelope_recipient *items = arena_array(r->arena, room, sizeof(*items));
+        size_t room = r->room ? r->room * 2 : first_room(r);
+        struct envelope_recipient *items = arena_array(r->recipients, room, sizeof(*items));
 
         if (e->recipient_count)
             memcpy(items, e->recipients, e->recipient_count * sizeof(*items));
@@ -173,19 +198,44 @@ new_recipient(struct reader *r)
     return &e->recipients[e->recipient_count++];
 }
 
-static int
-read_recipient(struct reader *r, const struct queue_record *record, const char *text, int status)
+static bool
+is_to_be_stored(struct reader *r, int status)
 {
-    if (strlen(text) > 2048)
-        return corrupt(r, record, "recipient too long");
-    if (r->envelope->recipient_count == RECIPIENT_LIMIT)
-        return corrupt(r, record, "too many recipients");
-    *new_recipient(r) = (struct envelope_recipient){.address = arena_strdup(r->arena, text),
+    if (!r->rest)
+        return true;
+    if (status != RCPT_TODO)
+        return false;
+    if (is_full(r)) {
+        r->rest->more = true;
+        return false;
+    }
+    return true;
+}
+
+static void
+store_recipient(struct reader *r, const struct queue_record *record, const char *text, int status)
+{
+    *new_recipient(r) = (struct envelope_recipient){.address = arena_strdup(r->recipients, text),
                                                     .original = r->original ? r->original : "",
                                                     .dsn_original = r->dsn_original ? r->dsn_original : "",
                                                     .notify = r->notify,
                                                     .status = status,
                                                     .offset = (int64_t)record->offset};
+    if (is_full(r)) {
+        r->rest->next = r->cursor.next;
+        r->rest->in_extracted = r->in_extracted;
+    }
+}
+
+static int
+read_recipient(struct reader *r, const struct queue_record *record, const char *text, int status)
+{
+    if (strlen(text) > 2048)
+        return corrupt(r, record, "recipient too long");
+    if (r->recipient_count++ == RECIPIENT_LIMIT)
+        return corrupt(r, record, "too many recipients");
+    if (is_to_be_stored(r, status))
+        store_recipient(r, record, text, status);
     r->original = r->dsn_original = NULL;
     r->notify = 0;
     return 0;
@@ -250,6 +300,13 @@ read_warn(struct reader *r, const char *text)
     }
 }
 
+static void
+read_original(struct reader *r, const char *text)
+{
+    if (strlen(text) <= 2048 && !is_full(r))
+        r->original = arena_strdup(r->recipients, text);
+}
+
 /* Records that stood for attributes in old versions. */
 static const char *
 pseudo_name(unsigned char type)
@@ -274,7 +331,7 @@ read_text_record(struct reader *r, const struct queue_record *record, const char
     case REC_TIME: return read_time(r, record, text);
     case REC_ATTRIBUTE: return read_attribute(r, record, text);
     case REC_SENDER: return read_sender(r, record, text);
-    case REC_ORIGINAL: set_text(r, &r->original, text, 2048); return 0;
+    case REC_ORIGINAL: read_original(r, text); return 0;
     case REC_FILTER: set_text(r, &e->content_filter, text, 1024); return 0;
     case REC_INSPECTOR: set_text(r, &e->inspector, text, 1024); return 0;
     case REC_REDIRECT: set_text(r, &e->redirect, text, 2048); return 0;
@@ -330,6 +387,8 @@ read_segment(struct reader *r, unsigned char end)
         if (read_record(r, &record) < 0)
             return -1;
         arena_reset(r->scratch);
+        if (r->only_more && r->rest->more)
+            return 0;
     }
     r->original = r->dsn_original = NULL;
     r->notify = 0;
@@ -360,7 +419,10 @@ read_all(struct reader *r, uint64_t *content_offset)
     if (read_size(r) < 0 || read_segment(r, REC_CONTENT) < 0)
         return -1;
     *content_offset = r->cursor.next;
-    if (jump_content(r) < 0 || read_segment(r, REC_END) < 0)
+    if (jump_content(r) < 0)
+        return -1;
+    r->in_extracted = true;
+    if (read_segment(r, REC_END) < 0)
         return -1;
     if (!r->has_sender)
         return err_set(r->err, ERR_SYNTAX, "queue file: no sender");
@@ -371,10 +433,16 @@ read_all(struct reader *r, uint64_t *content_offset)
     return 0;
 }
 
-int
-queue_file_read(int fd, struct arena *arena, struct envelope *envelope, uint64_t *content_offset, struct err *err)
+static int
+read_file(int fd, struct arena *arena, struct arena *recipients, struct envelope *envelope, uint64_t *content_offset,
+          struct queue_file_rest *rest, struct err *err)
 {
-    struct reader r = {.arena = arena, .scratch = arena_new(), .envelope = envelope, .err = err};
+    struct reader r = {.arena = arena,
+                       .scratch = arena_new(),
+                       .recipients = recipients,
+                       .rest = rest,
+                       .envelope = envelope,
+                       .err = err};
     struct arena *buffers = arena_new();
     int result;
 
@@ -382,6 +450,68 @@ queue_file_read(int fd, struct arena *arena, struct envelope *envelope, uint64_t
     result = queue_cursor_init(&r.cursor, buffers, fd, 0, err);
     if (result == 0)
         result = read_all(&r, content_offset);
+    if (rest)
+        rest->total = r.recipient_count;
+    arena_free(&r.scratch);
+    arena_free(&buffers);
+    return result;
+}
+
+int
+queue_file_read(int fd, struct arena *arena, struct envelope *envelope, uint64_t *content_offset, struct err *err)
+{
+    return read_file(fd, arena, arena, envelope, content_offset, NULL, err);
+}
+
+int
+queue_file_read_some(int fd, struct arena *arena, struct arena *recipients, struct envelope *envelope,
+                     uint64_t *content_offset, struct queue_file_rest *rest, struct err *err)
+{
+    rest->more = false;
+    return read_file(fd, arena, recipients, envelope, content_offset, rest, err);
+}
+
+/* From where the last reading stopped to the end, or to the first recipient that is too many. */
+static int
+read_rest(struct reader *r)
+{
+    bool in_extracted = r->rest->in_extracted;
+
+    if (read_size(r) < 0)
+        return -1;
+    r->cursor.next = r->rest->next;
+    if (!in_extracted) {
+        if (read_segment(r, REC_CONTENT) < 0)
+            return -1;
+        if (r->rest->more)
+            return 0;
+        if (jump_content(r) < 0)
+            return -1;
+    }
+    r->in_extracted = true;
+    return read_segment(r, REC_END);
+}
+
+int
+queue_file_read_more(int fd, struct arena *arena, struct queue_file_rest *rest, struct envelope_recipient **recipients,
+                     size_t *count, struct err *err)
+{
+    struct arena *buffers = arena_new();
+    struct envelope envelope = envelope_empty(); /* what else stands there was taken by the first reading */
+    struct reader r = {.arena = buffers,
+                       .scratch = arena_new(),
+                       .recipients = arena,
+                       .rest = rest,
+                       .only_more = true,
+                       .envelope = &envelope,
+                       .err = err};
+    int result = queue_cursor_init(&r.cursor, buffers, fd, 0, err);
+
+    rest->more = false;
+    if (result == 0)
+        result = read_rest(&r);
+    *recipients = envelope.recipients;
+    *count = envelope.recipient_count;
     arena_free(&r.scratch);
     arena_free(&buffers);
     return result;

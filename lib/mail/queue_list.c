@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "lib/base/map.h"
 #include "lib/base/slice.h"
 #include "lib/mail/addr.h"
 #include "lib/mail/bounce_log.h"
@@ -32,11 +33,27 @@ add_recipient(struct queue_list_message *message, const char *address, const cha
     message->recipients[message->recipient_count++] = (struct queue_list_recipient){address, reason};
 }
 
-static bool
-is_logged(const struct bounce_log_entry *log, size_t log_count, const struct envelope_recipient *recipient)
+enum { COMPARED_WITH_EACH = 16 };
+
+/* The recipients of a long log, so that looking for each of a message does not cost all of them; NULL: it is short. */
+static struct map *
+index_log(const struct bounce_log_entry *log, size_t log_count)
 {
+    static char something;
+    struct map *index = log_count > COMPARED_WITH_EACH ? map_new() : NULL;
+
+    for (size_t i = 0; index && i < log_count; i++)
+        map_put_text(index, log[i].recipient, &something);
+    return index;
+}
+
+static bool
+is_logged(const struct bounce_log_entry *log, size_t log_count, const struct map *index, const char *address)
+{
+    if (index)
+        return map_get_text(index, address) != NULL;
     for (size_t i = 0; i < log_count; i++)
-        if (strcmp(log[i].recipient, recipient->address) == 0)
+        if (strcmp(log[i].recipient, address) == 0)
             return true;
     return false;
 }
@@ -47,6 +64,7 @@ list_recipients(const struct queue_dir *dir, struct arena *arena, const struct e
                 struct queue_list_message *message, struct err *err)
 {
     struct bounce_log_entry *log;
+    struct map *index;
     size_t log_count;
 
     if (bounce_log_read(dir->fd, queue_dir_path(dir, arena, "defer", message->id), arena, "4.0.0", "delayed", &log,
@@ -55,9 +73,12 @@ list_recipients(const struct queue_dir *dir, struct arena *arena, const struct e
     message->recipients = arena_array(arena, envelope->recipient_count + log_count, sizeof(*message->recipients));
     for (size_t i = 0; i < log_count; i++)
         add_recipient(message, shown(arena, log[i].recipient), log[i].reason);
+    index = index_log(log, log_count);
     for (size_t i = 0; i < envelope->recipient_count; i++)
-        if (envelope->recipients[i].status == RCPT_TODO && !is_logged(log, log_count, &envelope->recipients[i]))
+        if (envelope->recipients[i].status == RCPT_TODO &&
+            !is_logged(log, log_count, index, envelope->recipients[i].address))
             add_recipient(message, shown(arena, envelope->recipients[i].address), "");
+    map_free(&index, NULL);
     return 0;
 }
 

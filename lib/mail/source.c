@@ -21,7 +21,9 @@ struct source {
     int fd;
 
     /* An image: its content with the final dot line, all of it in memory or read in pieces. */
-    uint64_t content_at, content_size;
+    uint64_t content_at, content_size, content_sum;
+    struct siphash_key key;
+    struct siphash_state sum; /* of the pieces so far */
     const char *whole; /* NULL: in pieces */
     uint64_t position; /* in the content */
 
@@ -79,7 +81,24 @@ read_at(int fd, uint64_t offset, void *bytes, size_t n, struct err *err)
 /* ---- images ---- */
 
 static int
-open_image(struct source *s, uint64_t offset, uint64_t length, struct err *err)
+check_sum(uint64_t sum, uint64_t wanted, const char *of_what, struct err *err)
+{
+    return sum == wanted ? 0 : err_set(err, ERR_SYNTAX, "%s of an image is damaged, or another's", of_what);
+}
+
+static int
+check_whole(const struct source *s, const struct image_header *h, const char *envelope, struct err *err)
+{
+    if (check_sum(siphash(&s->key, envelope, h->envelope_length), h->envelope_sum, "envelope", err) < 0)
+        return -1;
+    if (!s->whole)
+        return 0;
+    return check_sum(siphash(&s->key, s->whole, (size_t)s->content_size), s->content_sum, "content", err);
+}
+
+static int
+open_image(struct source *s, const struct journal_segment_info *segment, uint64_t offset, uint64_t length,
+           struct err *err)
 {
     size_t front = length <= WHOLE_LIMIT ? (size_t)length : IMAGE_HEADER_SIZE;
     char *bytes = arena_alloc(s->arena, front);
@@ -90,12 +109,15 @@ open_image(struct source *s, uint64_t offset, uint64_t length, struct err *err)
         return err_set(err, ERR_SYNTAX, "image of %" PRIu64 " bytes", length);
     if (read_at(s->fd, offset, bytes, front, err) < 0)
         return -1;
-    if (image_header_decode((unsigned char *)bytes, NULL, 0, offset, length, &h, err) < 0)
+    if (image_header_decode((unsigned char *)bytes, &segment->key, segment->generation, offset, length, &h, err) < 0)
         return -1;
     if (h.length != length)
         return err_set(err, ERR_SYNTAX, "image of another length");
     s->content_at = offset + IMAGE_HEADER_SIZE + h.envelope_length;
     s->content_size = h.content_length + IMAGE_END_SIZE;
+    s->content_sum = h.content_sum;
+    s->key = segment->key;
+    siphash_begin(&s->sum, &s->key);
     if (front == length) {
         s->whole = bytes + IMAGE_HEADER_SIZE + h.envelope_length;
         bytes += IMAGE_HEADER_SIZE;
@@ -104,16 +126,39 @@ open_image(struct source *s, uint64_t offset, uint64_t length, struct err *err)
         if (read_at(s->fd, offset + IMAGE_HEADER_SIZE, bytes, h.envelope_length, err) < 0)
             return -1;
     }
+    if (check_whole(s, &h, bytes, err) < 0)
+        return -1;
     s->envelope = msg_decode(s->arena, &type_envelope, slice_make(bytes, h.envelope_length), &rest, err);
     return s->envelope ? 0 : -1;
 }
 
 struct source *
-source_open_image(struct arena *arena, int segment_fd, uint64_t offset, uint64_t length, struct err *err)
+source_open_image(struct arena *arena, int segment_fd, const struct journal_segment_info *segment, uint64_t offset,
+                  uint64_t length, struct err *err)
 {
     struct source *s = source_new(arena, segment_fd);
 
-    return open_image(s, offset, length, err) < 0 ? NULL : s;
+    return open_image(s, segment, offset, length, err) < 0 ? NULL : s;
+}
+
+/* The next piece of an image that is not in memory. The end of data never comes alone. */
+static int
+read_piece(struct source *s, struct slice *bytes, struct err *err)
+{
+    uint64_t left = s->content_size - s->position;
+    size_t n = left < PIECE ? (size_t)left : left < PIECE + IMAGE_END_SIZE ? PIECE / 2 : PIECE;
+    struct siphash_state sum;
+
+    if (!s->piece)
+        s->piece = arena_alloc(s->arena, PIECE);
+    if (read_at(s->fd, s->content_at + s->position, s->piece, n, err) < 0)
+        return -1;
+    siphash_add(&s->sum, s->piece, n);
+    sum = s->sum;
+    if (n == left && check_sum(siphash_end(&sum), s->content_sum, "content", err) < 0)
+        return -1;
+    *bytes = slice_make(s->piece, n);
+    return 0;
 }
 
 /* The next bytes of an image's content, the final dot line included. */
@@ -121,18 +166,13 @@ static int
 next_of_image(struct source *s, struct slice *bytes, struct err *err)
 {
     uint64_t left = s->content_size - s->position;
-    size_t n = left < PIECE ? (size_t)left : PIECE;
 
     if (left == 0)
         return 0;
     if (s->whole) {
         *bytes = slice_make(s->whole + s->position, (size_t)left);
-    } else {
-        if (!s->piece)
-            s->piece = arena_alloc(s->arena, PIECE);
-        if (read_at(s->fd, s->content_at + s->position, s->piece, n, err) < 0)
-            return -1;
-        *bytes = slice_make(s->piece, n);
+    } else if (read_piece(s, bytes, err) < 0) {
+        return -1;
     }
     s->position += bytes->len;
     return 1;
@@ -238,6 +278,8 @@ void
 source_rewind(struct source *s)
 {
     s->position = 0;
+    if (!s->reader)
+        siphash_begin(&s->sum, &s->key);
     s->wire = (struct wire_state){0};
     buf_clear(&s->converted);
     s->given = 0;

@@ -17,9 +17,13 @@
 
 struct source;
 
-/* The descriptor stays the caller's and must outlive the source. The image is checked only as far as its header
- * (qmgr and cleanup know it is complete). Small images are read whole with one call. The source lives in the arena. */
-struct source *source_open_image(struct arena *, int segment_fd, uint64_t offset, uint64_t length, struct err *);
+/* The descriptor stays the caller's and must outlive the source. segment: what journal_segment_read() gave for it when
+ * the place was made known: if it was recycled since, or what lies there is not whole, NULL (ERR_SYNTAX): nobody gets
+ * another message's bytes. Of an image that is read in pieces the content's sum is known at its end: the piece that
+ * holds the end of data is not given if it is wrong. Small images are read whole with one call. The source lives in the
+ * arena. */
+struct source *source_open_image(struct arena *, int segment_fd, const struct journal_segment_info *segment,
+                                 uint64_t offset, uint64_t length, struct err *);
 struct source *source_open_file(struct arena *, int fd, struct err *);
 
 /* Lives as long as the source. */

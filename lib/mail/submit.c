@@ -154,15 +154,18 @@ send_in_pieces(struct submitter *s, struct arena *arena, const struct envelope *
 }
 
 int may_wait
-submitter_send(struct submitter *s, struct arena *arena, const struct envelope *envelope, struct slice content,
+submitter_send(struct submitter *s, struct arena *arena, const struct envelope *envelope, struct buf *content,
                struct msg_submitted *answer, struct err *err)
 {
     struct link_message reply;
 
-    if (content.len > LINK_PAYLOAD_INLINE)
-        return send_in_pieces(s, arena, envelope, content, answer, err);
-    if (link_call(s->link, arena, &type_envelope, envelope, content, NULL, 0, &type_submitted, &reply,
-                  loop_now() + ANSWER_TIME, err) < 0)
+    if (content->len > LINK_PAYLOAD_INLINE) {
+        int result = send_in_pieces(s, arena, envelope, buf_slice(content), answer, err);
+        buf_release(content);
+        return result;
+    }
+    if (link_call_giving(s->link, arena, &type_envelope, envelope, content, &type_submitted, &reply,
+                         loop_now() + ANSWER_TIME, err) < 0)
         return -1;
     link_close_fds(&reply);
     *answer = *(const struct msg_submitted *)reply.message;

@@ -19,10 +19,14 @@ void submitter_free(struct submitter **);
  * none is left. */
 int may_wait submitter_new_id(struct submitter *, bool long_form, int64_t *number, char *id, struct err *) MUST_USE;
 
-/* A content that is complete in memory, in wire form, without the final dot line, its last line ended by CRLF. *answer
- * lives in the arena. -1: cleanup can't be reached, or went away before it answered (451). */
-int may_wait submitter_send(struct submitter *, struct arena *, const struct envelope *, struct slice content,
+/* A content that is complete in memory, in wire form, without the final dot line, its last line ended by CRLF. It is
+ * released, before the answer comes. *answer lives in the arena. -1: cleanup can't be reached, or went away before it
+ * answered (451). */
+int may_wait submitter_send(struct submitter *, struct arena *, const struct envelope *, struct buf *content,
                             struct msg_submitted *answer, struct err *) MUST_USE;
+
+/* The value of receive_override_options: words to SUBMIT_NO_... flags; *unlisted: no_unknown_recipient_checks. */
+int receive_overrides_parse(const char *list, unsigned *flags, bool *unlisted, struct err *) MUST_USE;
 
 /* A larger one, or one of unknown size, in pieces (wire form). finish gives the answer, which lives in the arena; abort
  * throws it away. Both end the submission. When cleanup refuses in the midst of it, further writes do nothing, and finish

@@ -28,6 +28,7 @@
 #include <sys/types.h>
 
 #include "lib/base/arena.h"
+#include "lib/base/buf.h"
 #include "lib/base/clock.h"
 #include "lib/base/err.h"
 #include "lib/base/slice.h"
@@ -121,6 +122,12 @@ void *link_ctx(const struct link *);
 int may_wait link_call(struct link *, struct arena *, const struct msg_type *, const void *message,
                        struct slice payload, const int *fds, unsigned fd_count, const struct msg_type *want,
                        struct link_message *reply, usec_t deadline, struct err *) MUST_USE;
+
+/* The same for a payload that nobody needs any more once it is copied: it is released before the wait for the answer
+ * (and also when the call fails), so that thousands who wait hold nothing. */
+int may_wait link_call_giving(struct link *, struct arena *, const struct msg_type *, const void *message,
+                              struct buf *payload, const struct msg_type *want, struct link_message *reply,
+                              usec_t deadline, struct err *) MUST_USE;
 
 /* Sends without waiting for an answer; on a link that is not connected (and does not connect at once, without waiting) it fails.
  * Never waits: what is over LINK_OUT_LIMIT is taken all the same, link_is_full() tells. */

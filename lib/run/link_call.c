@@ -204,35 +204,59 @@ wait_until_ready(struct link *link, usec_t deadline, struct err *err)
     }
 }
 
+static int may_wait
+wait_for_answer(struct link *link, uint32_t request, const struct msg_type *type, struct link_wait *wait,
+                usec_t deadline)
+{
+    while (!wait->done) {
+        if (task_wait(&wait->answered, deadline, wait->err) == 0)
+            continue;
+        /* While it is not done, the link exists and the slot is ours. */
+        if (!wait->done) {
+            link->slots[request - 1].wait = NULL;
+            return err_context(wait->err, "link with %s: %s", link_name(link), type->name);
+        }
+    }
+    return wait->result;
+}
+
 int may_wait
 link_call(struct link *link, struct arena *arena, const struct msg_type *type, const void *message,
           struct slice payload, const int *fds, unsigned fd_count, const struct msg_type *want,
           struct link_message *reply, usec_t deadline, struct err *err)
 {
-    struct link_wait wait = {.arena = arena, .reply = reply, .err = err};
+    struct err nobody_asks;
+    struct link_wait wait = {.arena = arena, .reply = reply, .err = err ? err : &nobody_asks};
     struct link_head head = {.type = type->code, .flags = LINK_FLAG_REQUEST, .fd_count = (uint8_t)fd_count};
 
-    struct err nobody_asks;
-
     check(fd_count <= LINK_MAX_FDS);
-    if (!err)
-        wait.err = err = &nobody_asks;
-    if (wait_until_ready(link, deadline, err) < 0)
+    if (wait_until_ready(link, deadline, wait.err) < 0)
         return -1;
     head.request = slot_new(link);
     link->slots[head.request - 1].want = want;
     link->slots[head.request - 1].wait = &wait;
     link_queue(link, &head, type, message, payload, fds);
-    while (!wait.done) {
-        if (task_wait(&wait.answered, deadline, err) == 0)
-            continue;
-        /* While it is not done, the link exists and the slot is ours. */
-        if (!wait.done) {
-            link->slots[head.request - 1].wait = NULL;
-            return err_context(err, "link with %s: %s", link_name(link), type->name);
-        }
+    return wait_for_answer(link, head.request, type, &wait, deadline);
+}
+
+int may_wait
+link_call_giving(struct link *link, struct arena *arena, const struct msg_type *type, const void *message,
+                 struct buf *payload, const struct msg_type *want, struct link_message *reply, usec_t deadline,
+                 struct err *err)
+{
+    struct link_wait wait = {.arena = arena, .reply = reply, .err = err};
+    struct link_head head = {.type = type->code, .flags = LINK_FLAG_REQUEST};
+
+    if (wait_until_ready(link, deadline, err) < 0) {
+        buf_release(payload);
+        return -1;
     }
-    return wait.result;
+    head.request = slot_new(link);
+    link->slots[head.request - 1].want = want;
+    link->slots[head.request - 1].wait = &wait;
+    link_queue(link, &head, type, message, buf_slice(payload), NULL);
+    buf_release(payload);
+    return wait_for_answer(link, head.request, type, &wait, deadline);
 }
 
 int

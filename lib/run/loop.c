@@ -351,6 +351,14 @@ loop_init(void)
 }
 
 void
+loop_after_fork(void)
+{
+    loop.now = loop.now_wall = 0;
+    if (event_reinit(loop.base) < 0)
+        fatal("event loop: cannot be used after a fork");
+}
+
+void
 loop_release(void)
 {
     if (!loop.base)

@@ -16,6 +16,8 @@ struct event_base; /* libevent's, for lib/run and for libraries that join our lo
 
 void loop_init(void); /* fatal if it fails; also ignores SIGPIPE */
 void loop_release(void);
+/* In a forked child that goes on with the loop, before it runs: nothing of it is shared with the parent any more. */
+void loop_after_fork(void);
 
 /* Runs until loop_stop(); tasks that are left, and those that they start, are cancelled and joined before it returns. */
 void loop_run(void);

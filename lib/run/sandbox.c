@@ -46,7 +46,11 @@ find_ids(const struct sandbox *s, struct ids *ids, struct err *err)
     const struct group *group;
 
     *ids = (struct ids){.uid = getuid(), .gid = getgid()};
-    if (geteuid() != 0 || !s->user)
+    if (geteuid() == 0 && s->has_ids)
+        *ids = (struct ids){true, s->uid, s->gid};
+    if (ids->change && ids->uid == 0)
+        return err_set(err, ERR_PERM, "uid 0 is not for a user's process");
+    if (geteuid() != 0 || !s->user || s->has_ids)
         return 0;
     errno = 0;
     user = getpwnam(s->user);
@@ -178,12 +182,18 @@ enter_filters(const struct sandbox *s, struct buf *achieved, struct err *err)
         if (achieved)
             buf_printf(achieved, " landlock=%d", level);
     }
-    if (s->calls && !seccomp_is_left_out()) {
+    if (s->calls && !(s->calls & SANDBOX_SPAWN) && !seccomp_is_left_out()) {
         if (sandbox_seccomp(s->calls, err) < 0)
             return -1;
         note(achieved, "seccomp");
     }
     return 0;
+}
+
+int
+sandbox_filter(unsigned calls, struct err *err)
+{
+    return seccomp_is_left_out() ? 0 : sandbox_seccomp(calls, err);
 }
 
 int

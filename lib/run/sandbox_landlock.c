@@ -106,7 +106,7 @@ sandbox_landlock(const struct sandbox *s, int *level, struct err *err)
     attr.fs = known_fs_rights(*level);
     if (*level >= 4) {
         size = sizeof(attr.fs) + sizeof(attr.net);
-        if (!(s->calls & (SANDBOX_CONNECT | SANDBOX_SPAWN)))
+        if (!(s->calls & (SANDBOX_CONNECT | SANDBOX_NAMES | SANDBOX_SPAWN)))
             attr.net = NET_ALL;
     }
     if (*level >= 6) {

@@ -19,7 +19,7 @@ enum {
     STREAM_MAGIC = 0x5354524d,
     ROUNDS_IN_A_TURN = 64,   /* then others get theirs, even if there is always more input */
     DROP_LIMIT = 256 * 1024, /* what is thrown away before TLS */
-    POOLED = 32,             /* free input buffers that are kept */
+    POOLED = 8,              /* free input buffers that are kept */
 };
 
 /* --- input buffers --------------------------------------------------------------------------------------------- */
@@ -109,6 +109,12 @@ stream_fd(const struct stream *s)
 }
 
 void
+stream_set_duplex(struct stream *s, bool on)
+{
+    s->duplex = on;
+}
+
+void
 stream_set_deadline(struct stream *s, usec_t deadline)
 {
     s->deadline = deadline;
@@ -117,7 +123,7 @@ stream_set_deadline(struct stream *s, usec_t deadline)
 void
 stream_forgive_timeout(struct stream *s)
 {
-    if (!s->error || s->error->kind != ERR_TIMEOUT)
+    if (!s->error || (s->error->kind != ERR_TIMEOUT && s->error->kind != ERR_CANCELLED))
         return;
     free(s->error);
     s->error = NULL;
@@ -378,6 +384,8 @@ give_buffers_back(struct stream *s)
         pool_give(s->in);
         s->in = NULL;
     }
+    if (s->duplex) /* the rest is the writer's */
+        return;
     if (s->out.base)
         buf_release(&s->out);
     if (s->wire.base)
@@ -388,7 +396,7 @@ give_buffers_back(struct stream *s)
 static int
 await_input(struct stream *s, struct err *err)
 {
-    if ((s->out.len > 0 || s->wire.len > 0) && stream_flush(s, err) < 0)
+    if (!s->duplex && (s->out.len > 0 || s->wire.len > 0) && stream_flush(s, err) < 0)
         return -1;
     give_buffers_back(s);
     return stream_wait_input(s, err);
@@ -398,7 +406,7 @@ await_input(struct stream *s, struct err *err)
 static int
 input_ended(struct stream *s, struct err *err)
 {
-    if (stream_flush(s, err) < 0)
+    if (!s->duplex && stream_flush(s, err) < 0)
         return -1;
     return fail_closed(s, err);
 }
@@ -561,6 +569,18 @@ stream_read(struct stream *s, void *bytes, size_t n, struct err *err)
     return 0;
 }
 
+void
+stream_unread(struct stream *s, struct slice bytes)
+{
+    check(!s->in && bytes.len <= STREAM_IN_SIZE);
+    if (bytes.len == 0)
+        return;
+    s->in = pool_take();
+    memcpy(s->in, bytes.ptr, bytes.len);
+    s->in_start = 0;
+    s->in_len = bytes.len;
+}
+
 size_t
 stream_buffered(const struct stream *s)
 {
@@ -606,7 +626,7 @@ stream_is_idle_alive(struct stream *s)
 bool
 stream_is_tls(const struct stream *s)
 {
-    return s->layer != NULL;
+    return s->layer != NULL && s->layer->is_tls;
 }
 
 void

@@ -29,10 +29,14 @@ struct stream *stream_new(int fd);
 void stream_free(struct stream **); /* closes the descriptor; output that was not flushed is lost */
 int stream_fd(const struct stream *);
 
+/* While this is on, one task reads and another writes: reading sends nothing that has gathered, so the writer flushes. For relays,
+ * and for sessions that are told things while they wait for input. */
+void stream_set_duplex(struct stream *, bool on);
+
 /* When waits give up: loop_now() time. The default is NO_DEADLINE only for tests; every protocol sets one. */
 void stream_set_deadline(struct stream *, usec_t deadline);
 
-/* Takes back a time-out of a read, so that the peer can still be told of it. Set a new deadline. Not after a TLS
+/* Takes back a time-out of a read, or that it was cancelled, so that the peer can still be told of it. Set a new deadline. Not after a TLS
  * handshake that timed out. */
 void stream_forgive_timeout(struct stream *);
 
@@ -53,6 +57,10 @@ void stream_take(struct stream *, size_t n);
 
 /* Reads exactly n bytes. */
 int may_wait stream_read(struct stream *, void *bytes, size_t n, struct err *) MUST_USE;
+
+/* Puts bytes in front of all input, as if they had come from the peer: for a connection that another process read from before
+ * it handed it over. On a new stream only; at most STREAM_IN_SIZE bytes. */
+void stream_unread(struct stream *, struct slice);
 
 /* What is buffered now, without waiting; and is there anything in the buffer or in the socket (one system call)? */
 size_t stream_buffered(const struct stream *);
@@ -77,7 +85,15 @@ int may_wait stream_write_through(struct stream *, const void *bytes, size_t n, 
  * peer_name may be NULL: what the client asks for by SNI and, with verification, what the certificate must name. The
  * context may be freed before the stream. */
 int may_wait stream_start_tls(struct stream *, struct tls_context *, const char *peer_name, struct err *) MUST_USE;
+/* The same as a client, with more to say of the peer. */
+struct tls_peer; /* tls.h */
+int may_wait stream_start_tls_peer(struct stream *, struct tls_context *, const struct tls_peer *,
+                                   struct err *) MUST_USE;
 bool stream_is_tls(const struct stream *);
+
+/* Compresses from here on, both ways (DEFLATE, RFC 1951: IMAP's COMPRESS, RFC 4978), after flushing; what is buffered of the input is taken
+ * for compressed. Not on a stream with TLS. What the peer's bytes become is never more than was asked for. */
+int may_wait stream_start_deflate(struct stream *, struct err *) MUST_USE;
 
 /* For the log and Received: "TLSv1.3", "TLS_AES_256_GCM_SHA384", 256, 256, "X25519", "RSA-PSS (2048 bits)", "SHA256";
  * the last two are the server's. Strings live as long as the stream. */
@@ -87,8 +103,17 @@ struct tls_info {
     const char *key_exchange, *signature, *digest; /* "" where unknown */
     bool peer_has_certificate, peer_is_trusted, peer_name_matches;
     bool resumed;
+    const char *peer_subject, *peer_issuer; /* common names in the peer's certificate; "" */
 };
 void stream_tls_info(const struct stream *, struct tls_info *);
+
+/* The digest ("sha256") of the peer's certificate, or of the public key in it, as "0A:1B:..."; text holds at least 200
+ * bytes. -1: no certificate, no such digest. */
+int stream_tls_fingerprint(const struct stream *, const char *digest, bool of_key, char *text, size_t size) MUST_USE;
+
+/* What both ends of this TLS session, and nobody else, can compute (RFC 9266, tls-exporter): for SCRAM-...-PLUS. */
+enum { STREAM_BINDING_SIZE = 32 };
+int stream_tls_binding(const struct stream *, unsigned char binding[STREAM_BINDING_SIZE]) MUST_USE;
 
 /* Makes the wait that the owner is in, and all later ones, fail with ERR_CLOSED. For another task, or the loop. */
 void stream_cancel(struct stream *);

@@ -16,6 +16,7 @@
 enum stream_io { STREAM_IO_DONE, STREAM_IO_WANT_INPUT, STREAM_IO_END, STREAM_IO_FAILED };
 
 struct stream_layer {
+    bool is_tls;
     /* Up to size bytes of clear text; *n counts. FAILED fills *err. */
     enum stream_io (*read)(struct stream *, void *bytes, size_t size, size_t *n, struct err *);
     /* Turns all of bytes into wire form. */
@@ -29,6 +30,7 @@ struct stream_layer {
 struct stream {
     unsigned magic;
     bool cancelled;
+    bool duplex;         /* one task reads, another writes */
     bool may_have_input; /* the descriptor: false after a read that emptied it, until the next edge */
     bool ended;          /* the descriptor gave its end */
     unsigned rounds;     /* reads and writes since it last waited */

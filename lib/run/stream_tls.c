@@ -22,6 +22,8 @@ struct tls_session {
     SSL *ssl;
     char *peer_name;    /* NULL: not known */
     char signature[64]; /* for struct tls_info */
+    char subject[128], issuer[128];
+    bool names_checked; /* a certificate that was accepted has one of the names wanted */
 };
 
 static struct tls_session *
@@ -154,6 +156,7 @@ tls_release(struct stream *s)
 }
 
 static const struct stream_layer tls_layer = {
+    .is_tls = true,
     .read = tls_read,
     .write = tls_write,
     .has_pending = tls_has_pending,
@@ -188,8 +191,40 @@ set_peer_name(struct tls_session *session, const struct tls_context *context, co
     return SSL_set1_host(session->ssl, name) == 1;
 }
 
+/* Protocols and ciphers of one connection; the names that its certificate may have. */
 static int
-session_begin(struct stream *s, const struct tls_context *context, const char *peer_name, struct err *err)
+set_peer(struct tls_session *session, const struct tls_context *context, const struct tls_peer *peer, struct err *err)
+{
+    int lowest, highest;
+    uint64_t off;
+    if (peer->protocols && peer->protocols[0]) {
+        if (tls_parse_protocols(peer->protocols, &off, &lowest, &highest, err) < 0)
+            return -1;
+        SSL_set_options(session->ssl, off);
+        if ((lowest && !SSL_set_min_proto_version(session->ssl, lowest)) ||
+            (highest && !SSL_set_max_proto_version(session->ssl, highest)))
+            return tls_err(err, ERR_PERM, "TLS protocol version");
+    }
+    if (peer->ciphers && peer->ciphers[0] && SSL_set_cipher_list(session->ssl, peer->ciphers) != 1)
+        return tls_err(err, ERR_PERM, "no TLS cipher in \"%s\"", peer->ciphers);
+    if (peer->server_name && peer->server_name[0] && !is_numeric_address(peer->server_name) &&
+        !SSL_set_tlsext_host_name(session->ssl, peer->server_name))
+        return tls_err(err, ERR_PERM, "TLS: cannot use the name \"%s\"", peer->server_name);
+    if (!context->verify_peer || !peer->names)
+        return 0;
+    SSL_set_hostflags(session->ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+    session->names_checked = true;
+    for (size_t i = 0; peer->names[i]; i++)
+        if (is_numeric_address(peer->names[i])
+                ? X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(session->ssl), peer->names[i]) != 1
+                : SSL_add1_host(session->ssl, peer->names[i]) != 1)
+            return tls_err(err, ERR_PERM, "TLS: cannot use the name \"%s\"", peer->names[i]);
+    return 0;
+}
+
+static int
+session_begin(struct stream *s, const struct tls_context *context, const char *peer_name, const struct tls_peer *peer,
+              struct err *err)
 {
     struct tls_session *session = calloc(1, sizeof(*session));
     BIO *bio = BIO_new(bio_method());
@@ -209,6 +244,8 @@ session_begin(struct stream *s, const struct tls_context *context, const char *p
         return 0;
     }
     SSL_set_connect_state(session->ssl);
+    if (peer)
+        return set_peer(session, context, peer, err);
     if (peer_name && peer_name[0] && !set_peer_name(session, context, peer_name))
         return tls_err(err, ERR_PERM, "TLS: cannot use the name \"%s\"", peer_name);
     return 0;
@@ -247,8 +284,9 @@ handshake(struct stream *s, struct err *err)
     }
 }
 
-int
-stream_start_tls(struct stream *s, struct tls_context *context, const char *peer_name, struct err *err)
+static int
+start(struct stream *s, struct tls_context *context, const char *peer_name, const struct tls_peer *peer,
+      struct err *err)
 {
     struct err why;
     check(context->magic == TLS_CONTEXT_MAGIC && !s->layer);
@@ -257,9 +295,21 @@ stream_start_tls(struct stream *s, struct tls_context *context, const char *peer
     if (stream_usable(s, err) < 0 || (peer_waits && stream_drop_socket(s, err) < 0) || stream_flush(s, err) < 0)
         return -1;
     s->may_have_input = true;
-    if (session_begin(s, context, peer_name, &why) < 0)
+    if (session_begin(s, context, peer_name, peer, &why) < 0)
         return stream_fail(s, &why, err);
     return handshake(s, err);
+}
+
+int
+stream_start_tls(struct stream *s, struct tls_context *context, const char *peer_name, struct err *err)
+{
+    return start(s, context, peer_name, NULL, err);
+}
+
+int
+stream_start_tls_peer(struct stream *s, struct tls_context *context, const struct tls_peer *peer, struct err *err)
+{
+    return start(s, context, NULL, peer, err);
 }
 
 /* --- information ----------------------------------------------------------------------------------------------- */
@@ -321,10 +371,70 @@ name_matches(X509 *certificate, const char *name)
     return X509_check_host(certificate, name, 0, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS, NULL) == 1;
 }
 
+/* Control characters, and what could end a comment in a header, become '?'. */
+static const char *
+common_name(const X509_NAME *name, char *text, size_t size)
+{
+    int length = X509_NAME_get_text_by_NID(name, NID_commonName, text, (int)size);
+
+    if (length < 0 || strlen(text) != (size_t)length)
+        text[0] = '\0'; /* none, or one with a NUL in it, which names nobody */
+    for (char *c = text; *c; c++)
+        if (*c < ' ' || *c > '~' || *c == '"' || *c == '\\')
+            *c = '?';
+    return text;
+}
+
+int
+stream_tls_fingerprint(const struct stream *s, const char *digest, bool of_key, char *text, size_t size)
+{
+    X509 *certificate = s->layer == &tls_layer ? SSL_get0_peer_certificate(session_of(s)->ssl) : NULL;
+    unsigned char bytes[EVP_MAX_MD_SIZE], *encoded = NULL;
+    unsigned len = 0;
+
+    ERR_clear_error();
+    EVP_MD *md = certificate ? EVP_MD_fetch(NULL, digest, NULL) : NULL;
+    if (!md)
+        return -1;
+    int size_in =
+        of_key ? i2d_X509_PUBKEY(X509_get_X509_PUBKEY(certificate), &encoded) : i2d_X509(certificate, &encoded);
+    bool made = size_in > 0 && EVP_Digest(encoded, (size_t)size_in, bytes, &len, md, NULL) == 1;
+    OPENSSL_free(encoded);
+    EVP_MD_free(md);
+    ERR_clear_error();
+    if (!made || (size_t)len * 3 > size)
+        return -1;
+    for (unsigned i = 0; i < len; i++)
+        snprintf(text + (size_t)3 * i, size - (size_t)3 * i, i + 1 < len ? "%02X:" : "%02X", bytes[i]);
+    return 0;
+}
+
+int
+stream_tls_binding(const struct stream *s, unsigned char binding[STREAM_BINDING_SIZE])
+{
+    static const char label[] = "EXPORTER-Channel-Binding";
+    bool is_tls = s->layer == &tls_layer;
+
+    ERR_clear_error();
+    /* Below 1.3 it binds only with the extended master secret (RFC 9266 section 3). */
+    if (!is_tls || (SSL_version(session_of(s)->ssl) < TLS1_3_VERSION && SSL_get_extms_support(session_of(s)->ssl) != 1))
+        return -1;
+    int made = SSL_export_keying_material(session_of(s)->ssl, binding, STREAM_BINDING_SIZE, label, sizeof(label) - 1,
+                                          (const unsigned char *)"", 0, 1);
+    ERR_clear_error();
+    return made == 1 ? 0 : -1;
+}
+
 void
 stream_tls_info(const struct stream *s, struct tls_info *info)
 {
-    *info = (struct tls_info){.protocol = "", .cipher = "", .key_exchange = "", .signature = "", .digest = ""};
+    *info = (struct tls_info){.protocol = "",
+                              .cipher = "",
+                              .key_exchange = "",
+                              .signature = "",
+                              .digest = "",
+                              .peer_subject = "",
+                              .peer_issuer = ""};
     if (s->layer != &tls_layer)
         return;
     struct tls_session *session = session_of(s);
@@ -339,5 +449,10 @@ stream_tls_info(const struct stream *s, struct tls_info *info)
     server_signature(ssl, session, info);
     info->peer_has_certificate = certificate != NULL;
     info->peer_is_trusted = certificate && SSL_get_verify_result(ssl) == X509_V_OK;
-    info->peer_name_matches = certificate && name_matches(certificate, session->peer_name);
+    info->peer_name_matches =
+        certificate && (session->names_checked ? info->peer_is_trusted : name_matches(certificate, session->peer_name));
+    if (!certificate)
+        return;
+    info->peer_subject = common_name(X509_get_subject_name(certificate), session->subject, sizeof session->subject);
+    info->peer_issuer = common_name(X509_get_issuer_name(certificate), session->issuer, sizeof session->issuer);
 }

@@ -10,8 +10,8 @@
  * connections, clients of links are told to finish (link_retire_servers()), drain(), wait for the sessions (when the
  * system stops for service_drain_time at most, else as long as they last), end.
  *
- * A daemon can be run by hand too, for tests: `smtpd -C DIR -n NAME -S` serves the socket that is its standard input,
- * once, and logs to standard error. */
+ * A daemon can be run by hand too: `smtpd -C DIR -n NAME -S` serves its standard input and output, once: a socket, or whatever
+ * it is. */
 #ifndef LIB_SERVICE_SERVICE_H
 #define LIB_SERVICE_SERVICE_H
 
@@ -47,6 +47,10 @@ struct service {
      * and links are still there. NULL: nothing. */
     void (*drain)(void);
 
+    /* The system stops: sessions that wait for their client should end now, not at service_drain_time. Called once, when
+     * that is known (service_is_terminating() is true from then on), be it before drain() or after; must not wait. NULL: nothing. */
+    void (*hurry)(void);
+
     /* `postfix logrotate`: open log files anew. NULL: nothing. */
     void (*reopen)(void);
 
@@ -66,7 +70,9 @@ struct task_group *service_tasks(
     void);                            /* for tasks that live as long as the service; cancelled and joined at the end */
 unsigned service_process_limit(void); /* maxproc of master.cf: how many sessions or deliveries; a large number if the
                                          * administrator gave none */
+bool service_is_standalone(void); /* run with -S */
 bool service_is_ending(void);
+bool service_is_terminating(void); /* ending because the system stops: soon */
 void service_retire(void);       /* ends this process in good order; a new one takes its place when it is wanted */
 unsigned service_sessions(void); /* tasks that are in serve() */
 

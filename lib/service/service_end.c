@@ -7,22 +7,27 @@
 #include <unistd.h>
 
 #include "lib/base/log.h"
+#include "lib/base/program_pages.h"
 #include "lib/service/master_protocol.h"
 #include "lib/service/service_internal.h"
+#include "lib/table/table.h"
 
 #define LOAD_REPORT_TIME  (200 * 1000)
 #define HOUSEKEEPING_TIME SECONDS(10)
 #define LOOK_AGAIN_TIME   SECONDS(1)
+#define TABLES_TIME       SECONDS(1)
 
 enum {
     LOAD_WORTH_REPORTING = 50,
+    WORK_WORTH_TRIMMING = 100 * 1000,
     BUSY_PERCENT = 1, /* of a processor: more than that is no time for housekeeping */
 };
 
 static struct {
-    struct loop_timer load_timer, idle_timer, housekeeping_timer;
+    struct loop_timer load_timer, idle_timer, housekeeping_timer, quiet_timer, tables_timer;
     unsigned load, reported;
     usec_t last_activity, last_cpu;
+    usec_t trimmed_cpu; /* at the last time memory was given back */
     bool trimmed;
     bool agent_reports; /* the daemon itself tells its load */
 } end;
@@ -126,6 +131,8 @@ service_end(bool terminate)
     if (terminate && !s->terminating) {
         s->terminating = true;
         s->end_time = loop_now() + s->settings.service_drain_time;
+        if (s->service->hurry)
+            s->service->hurry();
     }
     if (s->ending)
         return;
@@ -219,6 +226,30 @@ cpu_used(void)
     return (usec_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
 }
 
+static void
+give_memory_back(void)
+{
+    link_trim();
+    malloc_trim(0);
+    program_pages_release();
+    end.trimmed_cpu = cpu_used();
+}
+
+/* The last session has ended: what a hundred of them needed is not kept for the next. What this costs is little beside the work before it. */
+static void
+on_quiet(void *arg)
+{
+    (void)arg;
+    if (service_state.sessions == 0 && cpu_used() - end.trimmed_cpu > WORK_WORTH_TRIMMING)
+        give_memory_back();
+}
+
+void
+service_note_quiet(void)
+{
+    loop_timer_set(&end.quiet_timer, loop_now(), on_quiet, NULL);
+}
+
 /* Gives memory back, once after each time of work. */
 static void
 keep_house(void *arg)
@@ -229,12 +260,24 @@ keep_house(void *arg)
     if (cpu - end.last_cpu > HOUSEKEEPING_TIME * BUSY_PERCENT / 100) {
         end.trimmed = false;
     } else if (!end.trimmed) {
-        link_trim();
-        malloc_trim(0);
+        give_memory_back();
         end.trimmed = true;
     }
     end.last_cpu = cpu;
     loop_timer_set(&end.housekeeping_timer, loop_now() + HOUSEKEEPING_TIME, keep_house, NULL);
+}
+
+/* A process in a sandbox can't open a table that was replaced: a new process can. */
+static void
+look_at_tables(void *arg)
+{
+    (void)arg;
+    if (tables_changed()) {
+        log_info("table has changed -- restarting");
+        service_retire();
+        return;
+    }
+    loop_timer_set(&end.tables_timer, loop_now() + TABLES_TIME, look_at_tables, NULL);
 }
 
 void
@@ -244,4 +287,6 @@ service_start_housekeeping(void)
     loop_timer_set(&end.housekeeping_timer, loop_now() + HOUSEKEEPING_TIME, keep_house, NULL);
     if (!service_state.service->resident && service_state.has_master)
         loop_timer_set(&end.idle_timer, loop_now() + service_state.settings.max_idle, on_idle, NULL);
+    if (service_state.has_master && tables_have_files())
+        loop_timer_set(&end.tables_timer, loop_now() + TABLES_TIME, look_at_tables, NULL);
 }

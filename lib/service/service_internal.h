@@ -3,6 +3,7 @@
  *
  * service.c         start: arguments, configuration, log, sandbox
  * service_serve.c   the listening sockets and the sessions on them
+ * service_standard.c  a single session, on standard input and output
  * service_end.c     ends: by master's word, idle, used up; and what is done when little is to do */
 #ifndef LIB_SERVICE_SERVICE_INTERNAL_H
 #define LIB_SERVICE_SERVICE_INTERNAL_H
@@ -39,6 +40,9 @@ extern struct service_state service_state;
 /* service_serve.c */
 void service_listen(void);
 void service_close_listeners(void);
+void service_session_ended(void);
+
+/* service_standard.c */
 void service_serve_standard_input(void);
 
 /* service_end.c */
@@ -46,6 +50,7 @@ void service_watch_master(void);
 void service_report_ready(void);
 void service_end(bool terminate);
 void service_note_activity(void); /* a session began or ended */
+void service_note_quiet(void);    /* the last session has ended */
 void service_start_housekeeping(void);
 
 #endif

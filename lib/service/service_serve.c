@@ -24,12 +24,13 @@ struct connection {
 
 /* --- sessions --- */
 
-static void
-session_ended(void)
+void
+service_session_ended(void)
 {
     struct service_state *s = &service_state;
 
-    s->sessions--;
+    if (--s->sessions == 0)
+        service_note_quiet();
     task_wake_all(&s->session_ended);
     service_note_activity();
 }
@@ -92,7 +93,7 @@ run_session(void *arg)
         take_passed(&connection);
     if (connection.fd >= 0)
         service_state.service->serve(connection.fd, &connection.peer, connection.socket);
-    session_ended();
+    service_session_ended();
 }
 
 static void
@@ -169,8 +170,10 @@ readable_loop(int fd, struct task_fd *tfd, struct err *err)
     for (;;) {
         service_state.service->readable(fd);
         service_note_activity();
-        if (task_fd_wait_read(tfd, NO_DEADLINE, err) < 0)
+        if (task_fd_wait_read(tfd, NO_DEADLINE, err) < 0) {
+            service_state.service->readable(fd); /* what came before the end */
             return -1;
+        }
     }
 }
 
@@ -201,27 +204,4 @@ service_listen(void)
             fatal("socket %u: %m", i);
         task_spawn(&s->acceptors, "accept", watch_socket, (void *)(uintptr_t)i);
     }
-}
-
-static void
-serve_once(void *arg)
-{
-    struct net_addr peer = {.len = sizeof(peer) - offsetof(struct net_addr, any)};
-    int fd = fcntl(0, F_DUPFD_CLOEXEC, 3);
-
-    (void)arg;
-    if (fd < 0 || net_set_nonblocking(fd, true) < 0)
-        fatal("standard input: %m");
-    if (getpeername(fd, &peer.any, &peer.len) < 0)
-        peer = (struct net_addr){.len = sizeof(sa_family_t), .any.sa_family = AF_UNIX};
-    service_state.service->serve(fd, &peer, 0);
-    session_ended();
-    service_end(false);
-}
-
-void
-service_serve_standard_input(void)
-{
-    service_state.sessions++;
-    task_spawn(&service_state.session_tasks, "session", serve_once, NULL);
 }

@@ -120,14 +120,32 @@ skip_rest(struct stream *stream, struct err *err)
     return 0;
 }
 
+static int may_wait
+filter_line(const struct maps *filter, struct arena *arena, struct slice *line, struct err *err)
+{
+    const char *value;
+
+    if (slice_has_byte(*line, '\0'))
+        return 0;
+    *line = arena_slice(arena, *line); /* while a table is asked, the stream's buffer is nobody's */
+    if (maps_find(filter, arena, *line, &value, err) < 0)
+        return -1;
+    if (value)
+        *line = slice_from(value);
+    return 0;
+}
+
 int may_wait
-client_reply_read(struct client_reply *reply, struct arena *arena, struct stream *stream, struct err *err)
+client_reply_read(struct client_reply *reply, struct arena *arena, struct stream *stream, const struct maps *filter,
+                  struct err *err)
 {
     *reply = (struct client_reply){.text = ""};
     for (;;) {
         enum stream_line_end ending;
         struct slice line;
         if (stream_read_line(stream, CLIENT_REPLY_LINE, &line, &ending, err) < 0)
+            return -1;
+        if (filter && filter_line(filter, arena, &line, err) < 0)
             return -1;
         int complete = client_reply_line(reply, arena, line, err);
         if (complete < 0)

@@ -9,6 +9,7 @@
 #include "lib/base/err.h"
 #include "lib/base/slice.h"
 #include "lib/run/stream.h"
+#include "lib/table/maps.h"
 
 enum {
     CLIENT_REPLY_LINE = 2048,  /* bytes of a line that are looked at; the rest of it is skipped */
@@ -29,8 +30,10 @@ struct client_reply {
  * one without end; what follows can't be understood any more. Texts live in the arena. */
 int client_reply_line(struct client_reply *, struct arena *, struct slice line, struct err *) MUST_USE;
 
-/* Reads a whole reply. -1: also what the stream says. */
-int may_wait client_reply_read(struct client_reply *, struct arena *, struct stream *, struct err *) MUST_USE;
+/* Reads a whole reply. filter: tables that may put another line in a line's place (smtp_reply_filter); NULL: none. -1: also what the
+ * stream says, and a table that failed (ERR_TEMP). */
+int may_wait client_reply_read(struct client_reply *, struct arena *, struct stream *, const struct maps *filter,
+                               struct err *) MUST_USE;
 
 /* The text on one line: for the log and reports. */
 const char *client_reply_joined(const struct client_reply *, struct arena *);

@@ -99,7 +99,8 @@ parse_path(struct arena *arena, struct slice *args, const char *prefix, unsigned
     *is_path = rest.len > 0;
     if (!*is_path || addr_parse_path(arena, rest, allow & SMTP_STRICT, allow & SMTP_UTF8, raw, args, &err) < 0)
         return -1;
-    bool fits = strlen(*raw) <= ADDRESS_LIMIT && ((allow & SMTP_UTF8) || !text_has_8bit(slice_from(*raw)));
+    bool fits = strlen(*raw) <= ADDRESS_LIMIT && ((allow & SMTP_UTF8) || !text_has_8bit(slice_from(*raw))) &&
+                ((allow & SMTP_DASH) || **raw != '-');
     if (!fits)
         *raw = "";
     return fits ? 0 : -1;
@@ -125,6 +126,10 @@ mail_parameter(struct arena *arena, unsigned allow, const struct parameter *p, s
             mail->body = "8bit";
         else
             return refuse_value(arena, p, refusal);
+    } else if ((allow & SMTP_AUTH) && is_keyword(p, "AUTH")) {
+        mail->auth = parse_xtext(arena, p->value, ADDRESS_LIMIT);
+        if (!mail->auth)
+            return refuse_value(arena, p, refusal);
     } else if ((allow & SMTP_DSN) && is_keyword(p, "ENVID")) {
         mail->envid = parse_xtext(arena, p->value, ENVID_LIMIT);
         if (!mail->envid)
@@ -135,6 +140,10 @@ mail_parameter(struct arena *arena, unsigned allow, const struct parameter *p, s
                                                               : 0;
         if (!mail->ret)
             return refuse_value(arena, p, refusal);
+    } else if ((allow & SMTP_XVERP) && slice_equal_text_fold(p->keyword, "XVERP")) {
+        if (p->has_value && p->value.len == 0)
+            return refuse_value(arena, p, refusal);
+        mail->xverp = arena_strndup(arena, p->value.ptr, p->value.len);
     } else {
         return refuse_option(arena, p, refusal);
     }

@@ -22,6 +22,9 @@ enum {
     SMTP_STRICT = 1, /* RFC 5321 addresses only: strict_rfc821_envelopes */
     SMTP_DSN = 2,    /* the extension was announced */
     SMTP_UTF8 = 4,
+    SMTP_AUTH = 8,
+    SMTP_XVERP = 32,
+    SMTP_DASH = 16, /* addresses that begin with "-": allow_min_user */
 };
 
 struct smtp_mail {
@@ -29,7 +32,9 @@ struct smtp_mail {
     int64_t size;       /* SIZE=; 0: not given */
     const char *body;   /* "7bit", "8bit" as BODY= says, or "" */
     const char *envid;  /* decoded; "" */
+    const char *auth;   /* AUTH=, decoded; "<>" stands for nobody; NULL: not given */
     int ret;            /* RET_... of messages.h; 0 */
+    const char *xverp;  /* XVERP=, as it was given; "" without a value; NULL: not given */
 };
 
 struct smtp_rcpt {

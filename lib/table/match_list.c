@@ -8,6 +8,8 @@
 
 #include "lib/base/buf.h"
 #include "lib/base/text.h"
+#include "lib/table/table.h"
+#include "lib/table/table_text.h"
 
 enum { FILE_LIMIT = 4 << 20, FILE_DEPTH = 10 };
 
@@ -16,13 +18,15 @@ enum item_kind { ITEM_DOMAIN, ITEM_BELOW, ITEM_NETWORK, ITEM_TABLE };
 struct item {
     enum item_kind kind;
     bool negated;
-    struct slice text;     /* a domain without its leading dot; a table's type:name */
+    struct slice text;     /* a domain without its leading dot */
+    struct table *table;
     unsigned family, bits; /* ITEM_NETWORK */
     unsigned char address[16];
     struct item *next;
 };
 
 struct match_list {
+    const struct conf *conf;
     const char *parameter;
     unsigned flags;
     struct item *first, **end;
@@ -134,7 +138,7 @@ add_item(struct arena *arena, struct match_list *list, struct slice text, bool n
     item->negated = negated;
     if (text.ptr[0] != '[' && slice_has_byte(text, ':')) {
         item->kind = ITEM_TABLE;
-        item->text = arena_slice(arena, text);
+        item->table = table_open_late(list->conf, arena_strndup(arena, text.ptr, text.len), TABLE_FOLD);
     } else {
         int is_network = parse_network(list, text, item, err);
         if (is_network < 0)
@@ -155,17 +159,22 @@ add_all(struct arena *arena, struct match_list *list, struct slice text, bool ne
 {
     struct slice word;
 
-    while (slice_word(&text, ", \t\r\n", &word))
+    while (table_list_next(&text, ", \t\r\n", &word)) {
+        if (!word.ptr)
+            return err_set(err, ERR_SYNTAX, "%s: unbalanced braces", list->parameter);
         if (add_item(arena, list, word, negated, depth, err) < 0)
             return -1;
+    }
     return 0;
 }
 
 struct match_list *
-match_list_new(struct arena *arena, const char *parameter, const char *text, unsigned flags, struct err *err)
+match_list_new(struct arena *arena, const struct conf *conf, const char *parameter, const char *text, unsigned flags,
+               struct err *err)
 {
     struct match_list *list = ARENA_NEW(arena, struct match_list);
 
+    list->conf = conf;
     list->parameter = parameter;
     list->flags = flags;
     list->end = &list->first;
@@ -205,14 +214,67 @@ matches_address(const struct item *item, const struct net_addr *addr)
     return left == 0 || ((bytes[whole] ^ item->address[whole]) >> (8 - left)) == 0;
 }
 
-static int
+/* ---- tables ---- */
+
+static int may_wait
+is_key(struct table *table, struct slice key, bool *found, struct err *err)
+{
+    struct arena *arena = arena_new();
+    const char *value = NULL;
+    int result = table_find(table, arena, key, &value, err);
+
+    *found = value != NULL;
+    arena_free(&arena);
+    return result;
+}
+
+/* The domain, then its parents: as they are with MATCH_SUBDOMAINS, else with a dot before them. A table of patterns is asked for
+ * the whole name alone. */
+static int may_wait
+table_has_domain(const struct match_list *list, struct table *table, struct slice name, bool *found, struct err *err)
+{
+    struct slice key = name;
+
+    for (;;) {
+        if (is_key(table, key, found, err) < 0)
+            return -1;
+        const char *dot = *found || table_is_pattern(table) || key.len < 2
+                              ? NULL
+                              : memchr(key.ptr + 1, '.', key.len - 1);
+        if (!dot)
+            return 0;
+        if (list->flags & MATCH_SUBDOMAINS)
+            dot++;
+        key = slice_make(dot, (size_t)(key.ptr + key.len - dot));
+    }
+}
+
+static int may_wait
+table_has_host(const struct match_list *list, struct table *table, struct slice name, const struct net_addr *addr,
+               bool *found, struct err *err)
+{
+    char text[INET6_ADDRSTRLEN];
+
+    *found = false;
+    if (name.len > 0 && table_has_domain(list, table, name, found, err) < 0)
+        return -1;
+    if (*found || !addr)
+        return 0;
+    net_addr_format(addr, text, sizeof text);
+    return is_key(table, slice_from(text), found, err);
+}
+
+/* ---- lists ---- */
+
+static int may_wait
 find(const struct match_list *list, struct slice name, const struct net_addr *addr, bool *found, struct err *err)
 {
     *found = false;
     for (const struct item *item = list->first; item; item = item->next) {
-        if (item->kind == ITEM_TABLE)
-            return err_set(err, ERR_TEMP, "%s: table %.*s is not available", list->parameter, SLICE_ARG(item->text));
-        if ((name.len > 0 && matches_name(list, item, name)) || (addr && matches_address(item, addr))) {
+        bool matches = (name.len > 0 && matches_name(list, item, name)) || (addr && matches_address(item, addr));
+        if (item->kind == ITEM_TABLE && table_has_host(list, item->table, name, addr, &matches, err) < 0)
+            return err_context(err, "%s", list->parameter);
+        if (matches) {
             *found = !item->negated;
             return 0;
         }
@@ -236,6 +298,22 @@ match_list_host(const struct match_list *list, struct slice name, const struct n
     if (slice_equal_text(name, "unknown"))
         name = slice_make(NULL, 0);
     return find(list, name, &plain, found, err);
+}
+
+int may_wait
+match_list_text(const struct match_list *list, struct slice text, bool *found, struct err *err)
+{
+    *found = false;
+    for (const struct item *item = list->first; item; item = item->next) {
+        bool matches = item->kind == ITEM_DOMAIN && slice_equal_fold(item->text, text);
+        if (item->kind == ITEM_TABLE && is_key(item->table, text, &matches, err) < 0)
+            return err_context(err, "%s", list->parameter);
+        if (matches) {
+            *found = !item->negated;
+            return 0;
+        }
+    }
+    return 0;
 }
 
 bool

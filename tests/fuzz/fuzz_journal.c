@@ -78,7 +78,7 @@ read_source(int fd, uint64_t length)
     struct err err;
     struct slice bytes;
     char text[512];
-    struct source *source = source_open_image(arena, fd, JOURNAL_HEADER_SIZE, length, &err);
+    struct source *source = source_open_image(arena, fd, &info, JOURNAL_HEADER_SIZE, length, &err);
 
     if (source) {
         while (source_next_wire(source, &bytes, &err) > 0)

@@ -7,6 +7,7 @@ The cut is the file system's shutdown ioctl without a flush of its log: nothing 
 mount, files that were not synced come back short or empty, and a rename that was not synced is undone.
 """
 import ctypes
+import errno
 import fcntl
 import os
 import struct
@@ -83,16 +84,33 @@ class Disk:
                 raise OSError(f"umount {self.where}: {done.stdout.strip()}")
             time.sleep(.01)
 
+    def is_damaged(self):
+        """Has the kernel found the file system itself inconsistent? That is none of a mail system's doing (seen with nobarrier)."""
+        for path, _, names in os.walk(self.where):
+            for name in names:
+                try:
+                    os.lstat(os.path.join(path, name))
+                except OSError as e:
+                    if e.errno == errno.EUCLEAN:
+                        return True
+        return False
+
     def mount_again(self):
-        """umount, mount; with a file system check between them if it does not mount."""
+        """umount, mount; with a file system check between them if it does not mount, or is damaged."""
         self.unmount()
+        self._mount_somehow()
+        if self.is_damaged():
+            self.unmount()
+            self._repair(1)
+            self._mount_somehow()
+
+    def _mount_somehow(self):
         for attempt in range(3):
             try:
                 self.mount(self.where)
                 return
             except OSError:
-                if os.path.ismount(self.where):
-                    self.unmount()
+                run("umount", self.where, check=False)  # of one that was shut down, ismount() knows nothing
                 self._repair(attempt)
         self.mount(self.where)
 

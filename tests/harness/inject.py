@@ -5,6 +5,8 @@
     arm(mail, "cleanup", fail("fdatasync", "EIO", "3+7"))  # the 3rd, 10th, 17th... fail
     arm(mail, "cleanup", lie("fsync,fdatasync,sync_file_range,msync"))   # they succeed and do nothing
     arm(mail, "cleanup", short_writes(mail, 0.3))          # a preloaded library: real, shorter writes
+    arm(mail, "smtpd", limits(descriptors=20))             # RLIMIT_NOFILE, which it can't raise; memory in KiB: RLIMIT_AS
+    arm(mail, "qmgr", clock(-86400))                       # its wall clock is so many seconds off (Postern only)
     disarm(mail)
 A fault takes effect when the daemon starts the next time. kills(mail, daemon) counts the processes that died so.
 The call is replaced by getpid, which every seccomp filter of ours allows (strace's default, call number -1, would end the daemon).
@@ -51,6 +53,14 @@ def short_writes(instance, chance, seed=1):
     return f"SHORT_WRITE={int(chance * 1000)}:{seed} LD_PRELOAD={instance.inside(library)}"
 
 
+def limits(descriptors=None, memory=None):
+    return "".join([f"ulimit -n {descriptors}\n" if descriptors else "", f"ulimit -v {memory}\n" if memory else ""])
+
+
+def clock(seconds):
+    return f"export POSTERN_CLOCK_OFFSET={int(seconds)}\n"
+
+
 def _strace(instance):
     """The command that runs strace as the mail system sees it; in a tree it brings its libraries along."""
     real = shutil.which("strace")
@@ -76,6 +86,8 @@ def arm(instance, daemon, fault):
     control = instance.inside(instance.control)
     if fault.startswith("SHORT_WRITE"):
         text = f'export {fault}\n'
+    elif fault.startswith(("ulimit", "export")):
+        text = fault
     else:
         # A call that strace replaces has number -1, which a filter answers with death.
         text = f'export POSTERN_NO_SECCOMP=1\nexec {_strace(instance)} -D -f -qq -o {control}/{daemon}.$$.strace {fault} $R "$@"\n'
@@ -121,4 +133,4 @@ def forget(instance):
         os.unlink(path)
 
 
-__all__ = ["CHANGING", "SYNCS", "arm", "count", "disarm", "fail", "forget", "kill_at", "kills", "lie", "short_writes", "unavailable"]
+__all__ = ["CHANGING", "SYNCS", "arm", "count", "disarm", "clock", "fail", "forget", "kill_at", "kills", "lie", "limits", "short_writes", "unavailable"]

@@ -15,6 +15,7 @@ The default of `target` is $HARNESS_TARGET, else postern; `unavailable(target)` 
 Everything lies below instance.base: etc/ spool/ data/ log/mail.log daemons/ control/. settings={"name": "value"} go to main.cf
 on top of DEFAULTS; services=["..."] are lines that replace (by name and type) or join those of the shipped master.cf.
 """
+import collections
 import grp
 import os
 import pwd
@@ -32,17 +33,20 @@ TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))
 PEERS = os.environ.get("PEERS", "/tmp/peers")
 QUEUES = ("maildrop", "incoming", "active", "deferred", "hold", "corrupt")
 LOGS = ("bounce", "defer", "trace", "flush", "saved")
+FILE_NAME = re.compile(r"[0-9A-F]{6,}|[0-9B-DF-HJ-NP-TV-Zb-df-hj-np-tv-z]{10,}z[0-9B-DF-HJ-NP-TV-Zb-df-hj-np-tv-z]+|[a-z0-9_.-]+_(?:com|test)")
 DAEMONS = ("master anvil auth bounce cleanup discard error flush imapd lmtp local master oqmgr nqmgr pickup pipe pop3d postlogd postscreen proxymap "
-           "qmgr qmqpd resolver scache showq smtp smtpd spawn tlsmgr tlsproxy trivial-rewrite verify virtual postfix-script post-install "
+           "qmgr qmqpd pop3-session imap-session resolver scache showq smtp smtpd spawn tlsmgr tlsproxy trivial-rewrite verify virtual postfix-script post-install "
            "postmulti-script postfix-wrapper postfix-tls-script dnsblog").split()
 COMMANDS = ("postfix postconf postqueue postsuper postcat postdrop postlog postmap postalias postkick postlock postmulti sendmail mailq "
             "newaliases posttls-finger").split()
+ALIASES = (("lmtp", "smtp"), ("discard", "error"), ("pop3d", "imapd"))
 DEFAULTS = {
     "compatibility_level": "3.6",
     "myhostname": "mail.test",
     "mydomain": "test",
     "mydestination": "",
     "mynetworks": "127.0.0.0/8 [::1]/128",
+    "local_header_rewrite_clients": "",  # what is sent arrives as it was sent
     "inet_interfaces": "127.0.0.1",
     "inet_protocols": "ipv4",
     "alias_maps": "",
@@ -98,11 +102,18 @@ def find_programs(directory):
     return found
 
 
+PORTS_GIVEN = collections.deque(maxlen=500)  # the system may name one again before its daemon listens
+
+
 def free_port(host="127.0.0.1"):
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as s:
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        s.bind((host, 0))
-        return s.getsockname()[1]
+    while True:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            s.bind((host, 0))
+            port = s.getsockname()[1]
+        if port not in PORTS_GIVEN:
+            PORTS_GIVEN.append(port)
+            return port
 
 
 def owner():
@@ -130,6 +141,7 @@ class Instance:
             raise Failed(f"{self.target}: {reason}")
         self.root = "" if self.target == "postern" else f"{PEERS}/{self.target}"
         self.settings, self.services, self.wrap, self.relay, self.dns = dict(settings or {}), list(services), list(wrap), relay, dns
+        self.traces = "" if self.root else os.environ.get("HARNESS_TRACES", "")
         parent = f"{self.root}/srv" if self.root else tempfile.gettempdir()
         os.makedirs(parent, exist_ok=True)
         self.base = home or tempfile.mkdtemp(prefix=f"{name}-", dir=parent)
@@ -171,13 +183,15 @@ class Instance:
         self.make_spool()
         for name, path in self.programs.items():
             place = self.commands if name in COMMANDS else self.daemons
-            if name in self.wrap:
-                self._write_wrapper(name, path)
+            if self.traces and place == self.daemons and name != "master":
+                self._write_tracer(name, path)
+            elif name in self.wrap:
+                self._write_wrapper(name, path, f"{place}/{name}")
             elif self.root:
                 os.link(path, f"{place}/{name}")  # Postfix's start complains of each symbolic link
             else:
                 os.symlink(path, f"{place}/{name}")
-        for alias, real in (("lmtp", "smtp"), ("discard", "error")):
+        for alias, real in ALIASES:
             if alias not in self.programs and real in self.programs:
                 os.symlink(real, f"{self.daemons}/{alias}")
         self.write_config()
@@ -203,12 +217,24 @@ class Instance:
         with open(f"{self.root}/etc/passwd") as f:
             return next(int(line.split(":")[2]) for line in f if line.startswith(name + ":"))
 
-    def _write_wrapper(self, name, real):
+    def _write_wrapper(self, name, real, path):
         """A script in the daemon's place that runs it as control/NAME.run says, if that is there (see inject.py)."""
         control = self.inside(f"{self.control}/{name}.run")
-        path = f"{self.daemons}/{name}"
         with open(path, "w") as f:
             f.write(f'#!/bin/sh\nR={self.inside(real)}\n[ -s {control} ] && . {control}\nexec $R "$@"\n')
+        os.chmod(path, 0o755)
+
+    def _write_tracer(self, name, real):
+        """The same, but what runs unless control/NAME.run says otherwise is traced: $HARNESS_TRACES is the directory for that (see
+        tests/measure_calls). Links give the daemon its name, and those that it has besides."""
+        names = f"{self.control}/names"
+        os.makedirs(names, exist_ok=True)
+        for link in [name] + [alias for alias, program in ALIASES if program == name and alias not in self.programs]:
+            os.symlink(real, f"{names}/{link}")
+        control, path = f"{self.control}/{name}.run", f"{self.daemons}/{name}"
+        with open(path, "w") as f:
+            f.write(f'#!/bin/sh\nR={names}/${{0##*/}}\n[ -s {control} ] && . {control}\n'
+                    f'exec strace -D -f -qq -s 0 -e signal=none -o {self.traces}/${{0##*/}}.{os.path.basename(self.base)}.$$.strace $R "$@"\n')
         os.chmod(path, 0o755)
 
     def inside(self, path):
@@ -255,7 +281,7 @@ class Instance:
         for entry in entries.values():
             fields = entry.split(None, 8)
             name = fields[7]
-            if name not in self.programs and name not in ("lmtp", "discard"):
+            if name not in self.programs and name not in ("lmtp", "discard", "pop3d"):
                 continue  # a service of a later issue
             if self.root and fields[4] == "y":
                 fields[4] = "n"  # chroot inside of the chroot would need Debian's copies of libraries
@@ -313,6 +339,12 @@ class Instance:
         if "postqueue" not in self.programs:
             return None  # the next queue run will do it
         return self.command("postqueue", "-f", check=False)
+
+    def is_empty(self):
+        """Nothing queued, neither in files nor in what only the running system knows of."""
+        if self.queue_messages("incoming", "active", "deferred", "maildrop"):
+            return False
+        return "postqueue" not in self.programs or "queue is empty" in self.command("postqueue", "-p", check=False).stdout
 
     def running(self):
         p = processes.read(self.master_pid) if self.master_pid else None
@@ -403,9 +435,18 @@ class Instance:
         """Waits until that many lines match; returns them."""
         return self.wait(lambda: len(found := self.log(pattern)) >= count and found, seconds, f"log line /{pattern}/")
 
-    def complaints(self):
-        """Log lines that tell of a bug: panics, fatal errors, sanitizer reports."""
-        return [line for line in self.log(r"(?i)\b(panic|fatal)\b:|AddressSanitizer|runtime error:|killed by signal (4|6|7|8|11|31)\b") if line]
+    def complaints(self, excused=()):
+        """Log lines that tell of a bug: panics, fatal errors, sanitizer reports. excused: ranges of the log file's bytes
+        [(begin, end)], in which a fault was at work: it explains lines with "fatal", nothing else."""
+        found, at = [], 0
+        with open(self.log_file if os.path.exists(self.log_file) else os.devnull, "rb") as f:
+            for line in f:
+                text = line.decode("utf-8", "replace").rstrip("\n")
+                if re.search(r"(?i)\bpanic\b:|AddressSanitizer|runtime error:|killed by signal (4|6|7|8|11|31)\b", text) or (
+                        re.search(r"(?i)\bfatal\b:", text) and not any(begin <= at < end for begin, end in excused)):
+                    found.append(LogLine.parse(text))
+                at += len(line)
+        return found
 
     def tail(self, lines=15):
         try:
@@ -445,11 +486,23 @@ class Instance:
                     result.append((queue, os.path.basename(path), e))
         return result
 
+    def log_size(self):
+        try:
+            return os.stat(self.log_file).st_size
+        except FileNotFoundError:
+            return 0
+
     def alien_files(self):
-        """Files in the spool that no part of a mail system's queue should hold."""
+        """Files in the spool, relative to it, that no mail system which has stopped in order should have left there."""
         known = set(QUEUES + LOGS) | {"journal", "index", "pid", "public", "private", "etc", "lib", "lib64", "usr", "dev", "run", "tlstrace",
                                       "lost+found"}
-        return sorted(name for name in os.listdir(self.spool) if name not in known)
+        found = [name for name in os.listdir(self.spool) if name not in known]
+        for queue, paths in self.queue_files(*QUEUES, *LOGS).items():
+            known = re.compile(FILE_NAME.pattern + (r"|\d+\.\d+" if queue == "maildrop" else ""))  # of a postdrop that was killed
+            found += [path.removeprefix(f"{self.spool}/") for path in paths if not known.fullmatch(os.path.basename(path))]
+        if os.path.isdir(f"{self.spool}/journal"):
+            found += [f"journal/{name}" for name in os.listdir(f"{self.spool}/journal") if name != "ids"]
+        return sorted(found)
 
 
 class LogLine:

@@ -6,7 +6,9 @@ So whoever finds the bytes anywhere (a sink, a queue file, a bounce that returns
 and whether it is whole; trace headers that the mail system puts before the line don't matter.
 
 For each recipient of an acknowledged message the account wants a delivery at the sink or a bounce; more than one delivery is a
-duplicate. The log file (one line an event: S sent, A acknowledged, R refused, D delivered, B bounced) is written before the
+duplicate. A fault explains a duplicate if the delivery before it was under way when the fault came: fault() is told when one
+begins and for how long before that a delivery counts as being under way. Duplicates that no fault explains are in unexplained.
+A bounce that comes twice is counted in repeated_bounces. The log file (one line an event: S sent, A acknowledged, R refused, D delivered, B bounced) is written before the
 event has consequences, and synced by sync(); Ledger.replay() rebuilds an account from it, so a run can be judged again later.
 All methods may be called from any thread.
 """
@@ -28,12 +30,13 @@ class Message:
 
 
 class Entry:
-    __slots__ = ("digest", "state", "when", "cycle", "delivered", "bounced", "size")
+    __slots__ = ("digest", "state", "when", "cycle", "delivered", "bounced", "size", "last")
 
     def __init__(self, digest, recipients, cycle, size):
         self.digest, self.state, self.when, self.cycle, self.size = digest, "sent", 0.0, cycle, size
         self.delivered = dict.fromkeys(recipients, 0)
         self.bounced = set()
+        self.last = {}       # recipient: when the last delivery came
 
     def missing(self):
         return [r for r, n in self.delivered.items() if not n and r not in self.bounced]
@@ -53,6 +56,9 @@ class Ledger:
         self.other_mail = 0  # mail without the mark: notices to postmaster and so on
         self.bounces = 0
         self.sent_count = self.acked_count = self.refused_count = self.deliveries = self.duplicates = self.unacked_delivered = 0
+        self.unexplained = []
+        self.repeated_bounces = 0
+        self.faults = []     # [begin - under way, end or None]
         self.lock = threading.Condition(threading.RLock())
         self.log = open(path, "ab", buffering=0) if path else None
 
@@ -77,22 +83,47 @@ class Ledger:
         with self.lock:
             self.dark = False
 
+    def fault(self, under_way):
+        """A fault begins, in which deliveries may be repeated: those that end while it lasts, those of so many seconds before,
+        and those that were under way then, which the next host may see the end of only later. It lasts until fault_over()."""
+        with self.lock:
+            self.fault_over()
+            self.faults.append([time.monotonic() - under_way, None])
+
+    def fault_over(self, slack=1):
+        """slack: seconds until the next host has taken what had been sent to it."""
+        with self.lock:
+            if self.faults and self.faults[-1][1] is None:
+                self.faults[-1][1] = time.monotonic() + slack
+
+    def _is_explained(self, before):
+        return any(begin <= before and (end is None or before <= end) for begin, end in reversed(self.faults))
+
+    def was_doubled(self, entry):
+        """May there have been two of the message in the queue?"""
+        return False
+
     def _write(self, *fields):
         if self.log:
             self.log.write((" ".join(fields) + "\n").encode())
 
     # The client's side
 
+    def choose(self, rng, ident):
+        """(recipients, the names under which deliveries are booked)."""
+        recipients = make_recipients(rng, ident)
+        return recipients, recipients
+
     def make(self, client, sequence, rng, largest=3 << 20):
         """A new message; sizes and contents vary with rng."""
         ident = f"{self.run * 1000 + client}.{sequence}"
-        recipients = make_recipients(rng, ident)
+        recipients, places = self.choose(rng, ident)
         sender = f"s{client}@src.test"
         rest = make_rest(rng, ident, sender, largest)
         digest = hashlib.sha256(rest).hexdigest()
         with self.lock:
-            self._write("S", ident, digest, *recipients)
-            self.entries[ident] = Entry(digest, recipients, self.cycle, len(rest))
+            self._write("S", ident, digest, *places)
+            self.entries[ident] = Entry(digest, places, self.cycle, len(rest))
             self.sent_count += 1
         return Message(ident, sender, recipients, b"X-Account: %s %s\r\n" % (ident.encode(), digest.encode()) + rest)
 
@@ -136,11 +167,20 @@ class Ledger:
                 self._write("D", ident, recipient)
                 self.deliveries += 1
                 if recipient in entry.delivered:
-                    self.duplicates += entry.delivered[recipient] > 0
+                    self._note_duplicate(ident, entry, recipient)
                     entry.delivered[recipient] += 1
+                    entry.last[recipient] = time.monotonic()
                 else:
                     self.foreign.append(f"{ident} for {recipient}")
             self._settle(ident, entry)
+
+    def _note_duplicate(self, ident, entry, recipient):
+        if not entry.delivered[recipient]:
+            return
+        self.duplicates += 1
+        before = entry.last[recipient]
+        if not self._is_explained(before) and not self.was_doubled(entry):
+            self.unexplained.append(f"{self.describe(ident, [recipient])}: delivered {time.monotonic() - before:.2f} s ago, when no fault was near")
 
     def _bounce(self, message):
         found = re.search(rb"(?m)^X-Account: (\d+\.\d+) ", message.content)
@@ -155,6 +195,7 @@ class Ledger:
             self.bounces += 1
             for recipient in {r.decode() for r in failed} & set(entry.delivered):
                 self._write("B", ident, recipient)
+                self.repeated_bounces += recipient in entry.bounced
                 entry.bounced.add(recipient)
             self._settle(ident, entry)
 
@@ -185,6 +226,13 @@ class Ledger:
                         f.write(content)
                 return None
             return ident
+
+    def whole(self, content, mark):
+        """The id, if content is from its mark (MARK's match) on what was sent, lines ending in LF; else None."""
+        ident, digest = mark[1].decode(), mark[2].decode()
+        entry = self.entries.get(ident)
+        rest = content[mark.end():].replace(b"\n", b"\r\n")
+        return ident if entry and entry.digest == digest == hashlib.sha256(rest).hexdigest() else None
 
     # Judgement
 
@@ -218,10 +266,10 @@ class Ledger:
                 lost[ident] = rest
         return lost
 
-    def describe(self, ident):
+    def describe(self, ident, recipients=None):
         entry = self.entries[ident]
         return (f"{ident} ({entry.size} bytes, cycle {entry.cycle}, acknowledged at {time.strftime('%H:%M:%S', time.localtime(entry.when))}"
-                f".{int(entry.when % 1 * 1000):03}) for {', '.join(entry.missing())}")
+                f".{int(entry.when % 1 * 1000):03}) for {', '.join(recipients or entry.missing())}")
 
     @classmethod
     def replay(cls, path):

@@ -19,7 +19,7 @@ answer to the content), rset, noop, vrfy, quit, other. A rule replaces what the 
     delay(2.0)                wait, then do what comes without the rule
 Rules are tried in the order in which they were added; `sink.clear()` forgets them; rule.hits counts.
 
-The switches pipelining, starttls (a self-signed certificate is made on demand), size, eightbit, lmtp are attributes and may be
+The switches pipelining, starttls (a self-signed certificate is made on demand), size, eightbit, lmtp, extra are attributes and may be
 changed while it runs. A rule at "starttls" keeps the offer but breaks the promise: raw(b"220 go\\r\\nnonsense\\r\\n").
 sink.messages holds what was accepted (answered 2xx at the dot); sink.refused what was received whole but not accepted.
 sink.transcript holds (session, line) for each command line, the latest 10,000. `on_message` is called, in the sink's thread,
@@ -121,6 +121,7 @@ class Sink:
         self.keep, self.on_message = keep, on_message
         self.pipelining, self.eightbit, self.starttls, self.lmtp = True, True, False, False
         self.size = 100_000_000
+        self.extra = []  # more lines of the answer to EHLO
         self.rules, self.messages, self.refused = [], [], []
         self.transcript = collections.deque(maxlen=10_000)
         self.sessions = 0
@@ -295,7 +296,7 @@ class _Session:
             features.append(f"SIZE {s.size}")
         if s.starttls and not self.tls:
             features.append("STARTTLS")
-        features.append("ENHANCEDSTATUSCODES")
+        features += ["ENHANCEDSTATUSCODES", *s.extra]
         lines = [s.name] + features
         stage = "lhlo" if line[:1] in b"lL" else "ehlo"
         await self.answer(stage, line, "\n".join(f"250 {text}" for text in lines))

@@ -549,3 +549,17 @@ def test_no_descriptor_is_left_open(make_master):
     links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")] if IS_ROOT else []
     assert [link for link in links if link.startswith(master.base)] in ([], [f"{master.base}/data/master.lock"])
     session.close()
+
+
+def test_services_are_given_what_import_environment_names(make_mail, sink, monkeypatch):
+    monkeypatch.setenv("TEST_KEPT", "kept")
+    monkeypatch.setenv("TEST_DROPPED", "dropped")
+    mail = make_mail(relay=sink, settings={"import_environment": "TEST_KEPT, { TEST_SET = a  b } TEST_GONE LANG=C"})
+    for process in mail.processes("qmgr"):
+        with open(f"/proc/{process.pid}/environ") as f:
+            given = f.read().split("\0")
+        assert {"TEST_KEPT=kept", "TEST_SET=a  b", "LANG=C", f"MAIL_CONFIG={mail.etc}"} <= set(given)
+        assert not any(pair.startswith(("TEST_DROPPED=", "TEST_GONE=", "HOME=")) for pair in given)
+        break
+    else:
+        pytest.fail("no qmgr")

@@ -72,7 +72,7 @@ def test_a_bad_setting_is_found_at_start_and_at_reload(make_mail):
     mail.write_config()
     done = postfix(mail, "reload")
     assert done.returncode == 1
-    assert "fatal: bad numerical configuration: smtpd_recipient_limit = many\n" in done.stdout
+    assert re.search(r"fatal: \S+/main.cf, line \d+: bad numerical configuration: smtpd_recipient_limit = many\n", done.stdout)
     assert mail.running()
     mail.stop()
     done = postfix(mail, "start")
@@ -185,3 +185,13 @@ def test_an_ordinary_user_runs_a_system_of_their_own(make_mail):
         stopped = run("stop")
         time.sleep(0.1)
     assert stopped.returncode == 0 and run("status").returncode == 1
+
+
+def test_stop_right_after_a_reload_is_in_the_log(make_mail):
+    """The log's writer is replaced at a reload; what is said meanwhile must not stay in its socket."""
+    mail = make_mail()
+    for times in range(1, 6):
+        mail.reload()
+        mail.stop()
+        assert len(mail.log(r"^terminating on signal 15")) == times
+        mail.start()

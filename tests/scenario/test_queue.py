@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What happens to messages that do not leave at once: bounces, deferral, retries, stops, crashes."""
 import os
+import signal
 import time
 
-from harness import reply, send
+import pytest
+
+from harness import inject, reply, send
 from harness.sink import hang
 
 FAST = {"minimal_backoff_time": "1s", "maximal_backoff_time": "2s", "queue_run_delay": "1s"}
@@ -190,6 +193,24 @@ def test_killed_cleanup_leaves_its_messages_to_qmgr(make_mail, sink):
     assert mail.queue_files("journal")["journal"] in ([], [f"{mail.spool}/journal/ids"])
 
 
+def test_cleanup_that_dies_before_it_told_a_new_qmgr_leaves_its_messages(make_mail, sink):
+    """The new qmgr saw a segment that was locked, and nobody ever announced it."""
+    sink.on("rcpt", hang())
+    mail = make_mail(relay=sink, settings={"journal_file_delay": "100s"})
+    for i in range(5):
+        submit(mail, f"x{i}@far.test")
+    mail.kill("cleanup", signal.SIGSTOP)
+    [old] = mail.kill("qmgr")
+    mail.wait(lambda: [p for p in mail.processes("qmgr") if p.pid != old.pid], what="a new qmgr")
+    time.sleep(1)  # it has looked at the journal
+    mail.kill("cleanup")
+    sink.clear()
+    sink.wait_count(5, seconds=30)
+    mail.wait_log(r": removed", count=5)
+    mail.stop()
+    assert not mail.alien_files() and not mail.complaints()
+
+
 def test_corrupt_file_is_set_aside(make_mail, sink):
     mail = make_mail(start=False, relay=sink)
     mail.start()
@@ -222,3 +243,132 @@ def test_transport_that_is_missing_defers(make_mail, sink):
     submit(mail)
     mail.wait(lambda: files(mail, "deferred"), seconds=25, what="a file in deferred")
     mail.wait_log(r"status=deferred \(mail transport unavailable\)")
+
+
+def test_start_clears_away_what_a_crash_left(make_mail, make_sink):
+    """Logs without a message, unfinished files, files in a wrong place; what belongs to a message stays."""
+    sink = make_sink()
+    mail = make_mail(relay=sink, settings={"minimal_backoff_time": "1000s", "maximal_backoff_time": "2000s"})
+    sink.stop()
+    submit(mail, "x@far.test")
+    [name] = mail.wait(lambda: [m[1] for m in files(mail, "deferred")], what="a deferred file")
+    [good] = mail.queue_files("deferred")["deferred"]
+    mail.stop()
+    owner = os.stat(f"{mail.spool}/deferred").st_uid
+    for path in ("defer/A/ABCDE12345", "active/ABCDE12346.new", "journal/000000A1.new", "journal/000000A2.done"):
+        os.makedirs(os.path.dirname(f"{mail.spool}/{path}"), mode=0o700, exist_ok=True)
+        with open(f"{mail.spool}/{path}", "w"):
+            pass
+        os.chown(f"{mail.spool}/{path}", owner, -1)
+        os.chown(os.path.dirname(f"{mail.spool}/{path}"), owner, -1)
+    os.rename(good, f"{mail.spool}/deferred/{name}")  # out of its subdirectory
+    mail.start()
+    mail.wait(lambda: os.path.exists(good), what="the file is where it belongs")
+    assert [os.path.basename(p) for p in mail.queue_files("defer")["defer"]] == [name]
+    assert not mail.queue_files("active")["active"]
+    assert not mail.alien_files()
+    assert name in mail.command("postqueue", "-p").stdout
+
+
+@pytest.mark.skipif(bool(inject.unavailable()), reason="no injection")
+def test_files_that_cannot_be_moved_at_the_start_keep_nobody_waiting(make_mail, sink):
+    """A rename that fails was fatal, and qmgr could not start while it did."""
+    mail = make_mail(start=False, relay=sink, wrap=["qmgr"])
+    sink.on("rcpt", hang())
+    mail.start()
+    submit(mail, "stuck@far.test")
+    mail.command("postsuper", "-s")
+    mail.wait(lambda: "queue active" in "".join(line.text for line in mail.log()), what="in hand")
+    [id] = {line.queue_id for line in mail.log(r"queue active")}
+    mail.stop()
+    owner = os.stat(f"{mail.spool}/active").st_uid
+    [path] = mail.queue_files("incoming")["incoming"]
+    os.makedirs(f"{mail.spool}/active", exist_ok=True)
+    os.rename(path, f"{mail.spool}/active/{id}")
+    sink.clear()
+    inject.arm(mail, "qmgr", inject.fail("rename,renameat,renameat2", "EIO", "1..3"))
+    mail.start()
+    submit(mail, "other@far.test")
+    sink.wait_count(2, seconds=40)
+    assert mail.log(r"could not be moved to incoming: .*Input/output error")
+    inject.disarm(mail)
+    mail.stop()
+    assert not mail.complaints()
+
+
+TEMPLATES = """failure_template = <<EOF
+Charset: utf-8
+From: Die Post <post@own.test>
+Subject: Zurück
+EOF
+delay_template = <<EOF
+Charset: utf-8
+From: Die Post <postoffice>
+Subject: It takes $longer
+Postmaster-Subject: To the postmaster: it takes longer
+
+Später: $delay_warning_time_seconds s, $maximal_queue_lifetime_hours h, $$, $mail_name
+.
+..dot
+EOF
+success_template = <<EOF
+
+Done by $nosuch.
+EOF
+verify_template
+"""
+
+
+def test_notices_have_the_texts_of_the_template_file(make_mail, sink):
+    sink.on("rcpt", reply("550 5.1.1 no such user"), match=b"nobody@")
+    sink.on("rcpt", reply("450 4.2.0 later"), match=b"late@")
+    mail = make_mail(relay=sink, start=False)
+    with open(f"{mail.etc}/bounce.cf", "w", encoding="utf-8") as f:
+        f.write(TEMPLATES)
+    mail.settings |= dict(FAST, bounce_template_file=f"{mail.etc}/bounce.cf", delay_warning_time="3s", maximal_queue_lifetime="3h",
+                          notify_classes="delay", myorigin="origin.test")
+    mail.write_config()
+    mail.start()
+    submit(mail, "nobody@far.test")
+    text = sink.wait(lambda m: m.sender == "" and b"Undelivered" in m.content).content.decode()
+    assert "\r\nSubject: Undelivered Mail Returned to Sender\r\n" in text and "charset=us-ascii" in text  # a bad template is not used
+    assert "\r\nFrom: Mail Delivery System <MAILER-DAEMON@origin.test>\r\n" in text
+    submit(mail, "late@far.test")
+    text = sink.wait(lambda m: m.sender == "" and b"sp\xc3\xa4ter" in m.content.lower()).content.decode()
+    assert "\r\nSubject: It takes $longer\r\n" in text and "\r\nFrom: Die Post <postoffice@origin.test>\r\n" in text
+    assert "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\nSpäter: 3 s, 3 h, $, Postfix\r\n.\r\n..dot\r\n\r\n<late@" in text
+    copy = sink.wait(lambda m: m.recipients == ["postmaster@origin.test"]).content.decode()
+    assert "\r\nSubject: To the postmaster: it takes longer\r\n" in copy and "Später" not in copy
+    mail.wait_log(r'bounce.cf, line 4: non-ASCII "Subject" header value in failure template -- ignoring this template')
+    mail.wait_log(r"bounce.cf, line 18: undefined \$name in success template: Done by \$nosuch\. -- using the built-in template")
+    mail.wait_log(r"bounce.cf, line 20: missing '=' after attribute name: .* -- using built-in templates")
+
+
+def test_message_with_more_recipients_than_memory_has_room_for_is_delivered_in_passes(make_mail, sink):
+    """Each gets it once; the refused share one notice; the deferred are logged, and tried again alone."""
+    sink.on("rcpt", reply("550 5.1.1 no such user"), match=b"bad")
+    sink.on("rcpt", reply("451 4.2.0 later"), match=b"late")
+    mail = make_mail(relay=sink, settings={"minimal_backoff_time": "100s", "maximal_backoff_time": "200s", "queue_run_delay": "100s",
+                                           "qmgr_message_recipient_limit": "10", "qmgr_message_recipient_minimum": "3",
+                                           "smtp_recipient_limit": "8", "smtp_destination_recipient_limit": "4"})
+    kind = {i: "bad" if i % 10 == 4 else "late" if i % 10 == 7 else "good" for i in range(60)}
+    everybody = [f"{kind[i]}{i}@far.test" for i in range(60)]
+    of = {which: sorted(r for r in everybody if r.startswith(which)) for which in ("good", "bad", "late")}
+    queue_id = submit(mail, everybody)
+    mail.wait(lambda: files(mail, "deferred"), what="a file in deferred")
+    bounce = sink.wait(lambda m: m.sender == "")
+    told = [line.split("; ")[1] for line in bounce.content.decode().splitlines() if line.startswith("Final-Recipient")]
+    assert sorted(told) == of["bad"]
+    assert sorted(r for m in sink.messages if m.sender for r in m.recipients) == of["good"]
+    assert max(len(m.recipients) for m in sink.messages) <= 4
+    [log] = mail.queue_files("defer")["defer"]
+    assert sorted(e.split("\n")[0].split("=", 1)[-1] for e in open(log).read().split("recipient")[1:] if e.startswith("=late")) == of["late"]
+    [(_, name, message)] = files(mail, "deferred")
+    assert name == queue_id
+    left = [r["address"] for s in ("envelope", "extracted") for r in message.get(s, {}).get("recipients", []) if r.get("status", "todo") == "todo"]
+    assert sorted(left) == of["late"]
+    sink.clear()
+    mail.flush()
+    mail.wait(lambda: mail.queued() == 0, what="an empty queue")
+    assert sorted(r for m in sink.messages if m.sender for r in m.recipients) == sorted(of["good"] + of["late"])
+    assert not mail.complaints()

@@ -335,3 +335,36 @@ def test_the_loopback_address_has_its_name_without_dns(make_mail, sink):
     with Client(mail.port) as smtp:
         smtp.ehlo()
     mail.wait_log(r"disconnect from localhost\S*\[127\.0\.0\.1\] ehlo=1 commands=1$")
+
+
+def test_stop_ends_sessions_that_wait_for_their_client(make_mail, sink):
+    """At once, and politely: not when the time for what is under way is over."""
+    mail = make_mail(relay=sink, settings={"service_drain_time": "300s"})
+    with Client(mail.port) as idle, Client(mail.port) as begun:
+        idle.ehlo()
+        begun.ehlo()
+        assert begun.cmd("MAIL FROM:<a@src.test>").code == 250
+        mail.stop(seconds=60)
+        for session in (idle, begun):
+            assert session.read_reply().code == 421
+            with pytest.raises(Closed):
+                session.read_reply()
+    assert not mail.complaints()
+
+
+def test_reload_drops_no_session(make_mail, sink):
+    mail = make_mail(relay=sink, settings={"service_drain_time": "1s"})
+    with Client(mail.port) as idle, Client(mail.port) as sending:
+        idle.ehlo()
+        sending.ehlo()
+        for command in ("MAIL FROM:<a@src.test>", "RCPT TO:<b@far.test>"):
+            assert sending.cmd(command).code == 250
+        assert sending.cmd("DATA").code == 354
+        [old] = mail.processes("smtpd")
+        mail.reload()
+        mail.wait(lambda: send("c@src.test", ["d@far.test"], b"Subject: y\r\n\r\ny\r\n", port=mail.port).code == 250)
+        assert [p for p in mail.processes("smtpd") if p.pid != old.pid], "a new process serves new clients"
+        sending.raw(b"Subject: x\r\n\r\nx\r\n.\r\n")
+        assert sending.read_reply().code == 250
+        assert idle.send("e@src.test", ["f@far.test"], b"Subject: z\r\n\r\nz\r\n").code == 250
+    sink.wait_count(3)

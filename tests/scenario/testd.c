@@ -194,7 +194,7 @@ prepare(const struct conf *conf, struct sandbox *sandbox, struct err *err)
         if (strcmp(*args, "fail") == 0)
             return err_set(err, ERR_PERM, "told to fail");
         if (strcmp(*args, "files") == 0) {
-            sandbox->calls |= SANDBOX_FILES;
+            sandbox->calls |= SANDBOX_READ;
             sandbox->write_paths = paths;
             sandbox->may_write_files = true;
         }
@@ -202,8 +202,6 @@ prepare(const struct conf *conf, struct sandbox *sandbox, struct err *err)
             sandbox->calls |= SANDBOX_THREADS;
         if (strcmp(*args, "connect") == 0)
             sandbox->calls |= SANDBOX_CONNECT;
-        if (strcmp(*args, "spawn") == 0)
-            sandbox->calls |= SANDBOX_SPAWN;
     }
     return 0;
 }

@@ -14,10 +14,19 @@
 #include "lib/mail/route.h"
 #include "lib/mail/submit.h"
 #include "lib/run/loop.h"
+#include "lib/service/service.h"
 #include "smtpd/session.h"
 
 void (*fake_on_message)(const struct fake_message *);
 unsigned fake_messages, fake_aborted;
+
+/* ---- the service ---- */
+
+bool
+service_is_terminating(void)
+{
+    return false;
+}
 
 /* ---- cleanup ---- */
 
@@ -63,14 +72,15 @@ complete(const struct envelope *envelope, struct slice content, struct msg_submi
 }
 
 int
-submitter_send(struct submitter *submitter, struct arena *arena, const struct envelope *envelope, struct slice content,
+submitter_send(struct submitter *submitter, struct arena *arena, const struct envelope *envelope, struct buf *content,
                struct msg_submitted *answer, struct err *err)
 {
     (void)submitter;
     (void)arena;
     if (task_yield(err) < 0)
         return -1;
-    complete(envelope, content, answer);
+    complete(envelope, buf_slice(content), answer);
+    buf_release(content);
     return 0;
 }
 
@@ -193,6 +203,7 @@ static const char base_settings[] = "compatibility_level = 3.6\n"
                                     "myhostname = mail.test\n"
                                     "mynetworks = 127.0.0.0/8\n"
                                     "mydestination = ours.test\n"
+                                    "local_recipient_maps =\n"
                                     "smtpd_error_sleep_time = 0\n"
                                     "smtpd_hard_error_limit = 1000\n"
                                     "smtpd_junk_command_limit = 1000\n"

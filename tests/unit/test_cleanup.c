@@ -254,9 +254,11 @@ static struct msg_submitted
 submit(const struct envelope *e, const char *content)
 {
     struct msg_submitted answer;
+    struct buf bytes = {0};
     struct err err;
 
-    if (submitter_send(w.submitter, w.arena, e, slice_from(content), &answer, &err) < 0)
+    buf_append_text(&bytes, content);
+    if (submitter_send(w.submitter, w.arena, e, &bytes, &answer, &err) < 0)
         fail_msg("%s", err.text);
     return answer;
 }
@@ -284,13 +286,15 @@ static const char *
 content_of(unsigned i, const struct envelope **e)
 {
     const struct msg_announce *place = &w.announced[i].place;
+    struct journal_segment_info info;
     struct buf text = {0};
     struct source *source;
     struct slice unused;
     struct err err;
     ssize_t n;
 
-    source = source_open_image(w.arena, fd_of(place), (uint64_t)place->offset, (uint64_t)place->length, &err);
+    assert_int_equal(journal_segment_read(fd_of(place), &info, &err), 0);
+    source = source_open_image(w.arena, fd_of(place), &info, (uint64_t)place->offset, (uint64_t)place->length, &err);
     if (!source)
         fail_msg("%s", err.text);
     while ((n = source_read_text(source, buf_reserve(&text, 4096), 4096, &err)) > 0)
@@ -366,7 +370,7 @@ completes_local_mail(void *arg)
     e = an_envelope("A3", "local");
     e.sender = "";
     submit(&e, "Received: x\r\nResent-From: x\r\nFrom: me\r\n");
-    submit(&e, "Received: x\r\nTo: x\r\n not a header\r\nneither\r\nmore\r\n");
+    submit(&e, "Received: x\r\nX-To: x\r\n not a header\r\nneither\r\nmore\r\n");
     wait_announced(4);
     text = content_of(0, &stored);
     assert_non_null(strstr(text, "\nSubject: x\nMessage-Id: <20"));
@@ -376,12 +380,12 @@ completes_local_mail(void *arg)
     assert_non_null(strstr(stored->message_id, ".A1@mx.test>"));
     assert_string_equal(content_of(1, &stored), "Received: x\nSubject: x\nCc: x\n\nHello\n");
     text = content_of(2, &stored);
-    assert_non_null(strstr(text, "\nFrom: me\nResent-Message-Id: <"));
+    assert_non_null(strstr(text, "\nFrom: me@test.test\nResent-Message-Id: <"));
     assert_non_null(strstr(text, "\nResent-Date: "));
     assert_null(strstr(text, "\n\n"));
     text = content_of(3, &stored);
-    assert_memory_equal(text, "Received: x\nTo: x\n not a header\nMessage-Id: ", 44);
-    assert_non_null(strstr(text, "\nFrom: MAILER-DAEMON@test\n\nneither\nmore\n"));
+    assert_memory_equal(text, "Received: x\nX-To: x\n not a header\nMessage-Id: ", 46);
+    assert_non_null(strstr(text, "\nFrom: MAILER-DAEMON@test\nTo: undisclosed-recipients:;\n\nneither\nmore\n"));
     for (unsigned i = 0; i < 4; i++)
         release(i);
     end_of_cleanup();

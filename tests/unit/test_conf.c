@@ -6,11 +6,16 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
+#include "lib/base/buf.h"
 #include "lib/base/clock.h"
+#include "lib/conf/environment.h"
+#include "lib/conf/list.h"
 #include "lib/conf/param.h"
 #include "lib/conf/settings.h"
 #include "lib/conf/settings_smtp.h"
@@ -253,10 +258,150 @@ test_host_and_networks(void **state)
     arena_free(&arena);
 }
 
+static void
+test_where_settings_are(void **state)
+{
+    struct conf *conf = make_conf("# first\nbiff = maybe\nqueue_run_delay = 5y\nmail_name = ${a\n");
+    struct arena *arena = arena_new();
+    struct err err;
+    int64_t number;
+    bool flag;
+    (void)state;
+    assert_string_equal(conf_where(conf, arena, "biff"), "/nowhere/main.cf, line 2");
+    assert_null(conf_where(conf, arena, "relayhost"));
+    assert_int_equal(conf_override(conf, "relayhost", "[a]", &err), 0);
+    assert_string_equal(conf_where(conf, arena, "relayhost"), "-o relayhost");
+    assert_int_equal(conf_bool(conf, "biff", &flag, &err), -1);
+    assert_string_equal(err.text,
+                        "/nowhere/main.cf, line 2: bad boolean configuration: biff = maybe (it must be yes or no)");
+    assert_int_equal(conf_time(conf, "queue_run_delay", &number, &err), -1);
+    assert_non_null(strstr(err.text, "/nowhere/main.cf, line 3: parameter queue_run_delay: "));
+    assert_null(conf_string(conf, arena, "mail_name", &err));
+    assert_string_equal(err.text, "/nowhere/main.cf, line 4: parameter mail_name: truncated macro reference: \"${a\"");
+    arena_free(&arena);
+    conf_free(&conf);
+}
+
+static void
+test_old_defaults(void **state)
+{
+    static const struct {
+        const char *text, *name, *want;
+    } rows[] = {
+        {"compatibility_level = 0", "append_dot_mydomain", "yes"},
+        {"compatibility_level = 1", "append_dot_mydomain", NULL},
+        {"compatibility_level = 0\nappend_dot_mydomain = yes", "append_dot_mydomain", NULL},
+        {"compatibility_level = 3.6", "mynetworks_style", NULL},
+        {"compatibility_level = 1", "mynetworks_style", "subnet"},
+        {"", "relayhost", NULL},
+    };
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct conf *conf = make_conf(rows[i].text);
+        struct arena *arena = arena_new();
+        const char *value;
+        struct err err;
+        assert_int_equal(conf_old_default(conf, arena, rows[i].name, &value, &err), 0);
+        if (!rows[i].want)
+            assert_null(value);
+        else
+            assert_string_equal(value, rows[i].want);
+        arena_free(&arena);
+        conf_free(&conf);
+    }
+}
+
+static void
+test_lists(void **state)
+{
+    static const struct {
+        const char *text, *want; /* items in brackets */
+    } rows[] = {
+        {"", ""},
+        {" a, b\tc,", "[a][b][c]"},
+        {"{ a b }, c", "[a b][c]"},
+        {"{{a} b}", "[{a} b]"},
+        {"{}", "[]"},
+        {"a { b", "[a]missing '}' in \"{ b\""},
+        {"{a}b", "syntax error after '}' in \"{a}b\""},
+    };
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct slice rest = slice_from(rows[i].text), item;
+        struct buf got = {0};
+        struct err err;
+        int more;
+        while ((more = list_next(&rest, &item, NULL, &err)) > 0)
+            buf_printf(&got, "[%.*s]", SLICE_ARG(item));
+        if (more < 0)
+            buf_append_text(&got, err.text);
+        assert_string_equal(got.len > 0 ? buf_text(&got) : "", rows[i].want);
+        buf_release(&got);
+    }
+}
+
+static void
+test_environment(void **state)
+{
+    struct conf *conf = make_conf("import_environment = TEST_KEPT, TEST_SET=x { TEST_LONG = a b } TEST_GONE\n"
+                                  "export_environment = TEST_SET { TEST_MORE = c d }\n");
+    struct arena *arena = arena_new();
+    struct err err;
+    (void)state;
+    assert_int_equal(setenv("TEST_KEPT", "1", 1), 0);
+    assert_int_equal(setenv("TEST_DROPPED", "1", 1), 0);
+    assert_int_equal(environment_import(conf, &err), 0);
+    assert_string_equal(getenv("TEST_KEPT"), "1");
+    assert_string_equal(getenv("TEST_SET"), "x");
+    assert_string_equal(getenv("TEST_LONG"), "a b");
+    assert_null(getenv("TEST_DROPPED"));
+    assert_null(getenv("TEST_GONE"));
+    char **out = environment_export(conf, arena, &err);
+    assert_string_equal(out[0], "TEST_SET=x");
+    assert_string_equal(out[1], "TEST_MORE=c d");
+    assert_string_equal(out[2], "PATH=/usr/bin:/bin");
+    assert_null(out[3]);
+    conf_free(&conf);
+    conf = make_conf("export_environment = { a");
+    assert_null(environment_export(conf, arena, &err));
+    assert_non_null(strstr(err.text, "parameter export_environment: missing '}'"));
+    conf_free(&conf);
+    arena_free(&arena);
+}
+
+/* A circle must be found quickly, and a very long line must not cost its square. */
+static void
+test_circles_and_long_lines(void **state)
+{
+    struct arena *arena = arena_new();
+    struct buf text = {0};
+    struct err err;
+    (void)state;
+    struct conf *conf = make_conf("a = $b $b\nb = $a $a\nmail_name = $a\n");
+    assert_null(conf_string(conf, arena, "mail_name", &err));
+    assert_non_null(strstr(err.text, "unreasonable macro call nesting"));
+    conf_free(&conf);
+    buf_append_text(&text, "relayhost = x");
+    for (unsigned i = 0; i < 1 << 20; i++)
+        buf_append_byte(&text, 'x');
+    for (unsigned i = 0; i < 20000; i++)
+        buf_append_text(&text, "\n y");
+    conf = make_conf(buf_text(&text));
+    assert_int_equal(strlen(conf_raw(conf, "relayhost")), (1 << 20) + 1 + 2 * 20000);
+    conf_free(&conf);
+    buf_release(&text);
+    arena_free(&arena);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_where_settings_are),
+        cmocka_unit_test(test_old_defaults),
+        cmocka_unit_test(test_lists),
+        cmocka_unit_test(test_environment),
+        cmocka_unit_test(test_circles_and_long_lines),
         cmocka_unit_test(test_typed),
         cmocka_unit_test(test_every_default_is_valid),
         cmocka_unit_test(test_table_is_sorted_and_found),

@@ -223,6 +223,57 @@ test_append_and_scan(void **state)
     in_task(append_and_scan);
 }
 
+static struct source *
+open_source(struct arena *arena, struct journal *j, const struct journal_place *place, struct err *err)
+{
+    int fd = journal_segment_fd(j, place->segment, place->generation);
+    struct journal_segment_info info;
+
+    assert_int_equal(journal_segment_read(fd, &info, err), 0);
+    return source_open_image(arena, fd, &info, place->offset, place->length, err);
+}
+
+/* A stale place: the segment was recycled, and another message lies there now. And bytes that went bad. */
+static void
+source_gives_no_bytes_of_another(void *arg)
+{
+    struct journal *j = open_journal(4);
+    struct arena *arena = arena_new();
+    struct journal_segment_info info;
+    struct journal_place old, new;
+    struct err err;
+    int fd;
+
+    (void)arg;
+    must_append(j, "A1", slice_from(content), &old);
+    assert_int_equal(journal_segment_read(journal_segment_fd(j, old.segment, old.generation), &info, &err), 0);
+    journal_seal(j);
+    journal_release(j, &old);
+    do
+        must_append(j, "B2", slice_from(content), &new);
+    while (new.segment != old.segment && (journal_seal(j), journal_release(j, &new), true));
+    assert_int_not_equal(new.generation, old.generation);
+    assert_int_equal(new.offset, old.offset);
+    fd = journal_segment_fd(j, new.segment, new.generation);
+    assert_null(source_open_image(arena, fd, &info, old.offset, old.length, &err));
+    assert_non_null(open_source(arena, j, &new, &err));
+    flip(segment_path(new.segment), new.offset + new.length - 10);
+    assert_null(open_source(arena, j, &new, &err));
+    assert_int_equal(err.kind, ERR_SYNTAX);
+    flip(segment_path(new.segment), new.offset + new.length - 10);
+    flip(segment_path(new.segment), new.offset + IMAGE_HEADER_SIZE + 5);
+    assert_null(open_source(arena, j, &new, &err));
+    arena_free(&arena);
+    journal_free(&j);
+}
+
+static void
+test_source_gives_no_bytes_of_another(void **state)
+{
+    (void)state;
+    in_task(source_gives_no_bytes_of_another);
+}
+
 static void
 source_reads_image(void *arg)
 {
@@ -236,8 +287,7 @@ source_reads_image(void *arg)
 
     (void)arg;
     must_append(j, "A1", slice_from(content), &place);
-    source = source_open_image(arena, journal_segment_fd(j, place.segment, place.generation), place.offset,
-                               place.length, &err);
+    source = open_source(arena, j, &place, &err);
     assert_non_null(source);
     assert_string_equal(source_envelope(source)->sender, "ann@src.test");
     assert_int_equal(source_next_wire(source, &bytes, &err), 1);
@@ -425,6 +475,7 @@ large_image(void *arg)
     struct slice bytes;
     struct err err;
     size_t total = 0;
+    int more;
     char line[78];
 
     (void)arg;
@@ -441,13 +492,18 @@ large_image(void *arg)
     assert_int_equal(found.count, 1);
     assert_string_equal(found.ids[0], "BIG");
     assert_memory_equal(&found.places[0], &place, sizeof(place));
-    source = source_open_image(arena, journal_segment_fd(j, place.segment, place.generation), place.offset,
-                               place.length, &err);
+    source = open_source(arena, j, &place, &err);
     assert_non_null(source);
     while (source_next_wire(source, &bytes, &err) > 0)
         total += bytes.len;
     assert_int_equal(total, 30000 * sizeof(line) + 3);
     flip(segment_path(place.segment), place.offset + place.length - 100);
+    source_rewind(source);
+    total = 0;
+    while ((more = source_next_wire(source, &bytes, &err)) > 0)
+        total += bytes.len;
+    assert_int_equal(more, -1); /* noticed before the end of data is given */
+    assert_true(total < 30000 * sizeof(line));
     scan_file(segment_path(place.segment), &found);
     assert_int_equal(found.count, 0);
     assert_int_equal(found.damaged, 1);
@@ -797,6 +853,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_append_and_scan, set_up),
         cmocka_unit_test_setup(test_source_reads_image, set_up),
+        cmocka_unit_test_setup(test_source_gives_no_bytes_of_another, set_up),
         cmocka_unit_test_setup(test_groups_share_a_sync, set_up),
         cmocka_unit_test_setup(test_segments_are_recycled, set_up),
         cmocka_unit_test_setup(test_appends_wait_at_the_limit, set_up),

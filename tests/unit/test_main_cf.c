@@ -104,7 +104,7 @@ static const struct {
     enum main_cf_action action;
     const char *name, *value, *want;
 } edit_rows[] = {
-    {MAIN_CF_SET, "a", "new", "# top\na = new\n# in\n\nb = x\n#a = old\nc = z\n"},
+    {MAIN_CF_SET, "a", "new", "# top\na = new\n# in\n\nb = x\na = new\n#a = old\nc = z\n"},
     {MAIN_CF_SET, "c", "", "# top\na = 1\n  2\n# in\n  3\n\nb = x\na=second\n#a = old\nc = \n"},
     {MAIN_CF_SET, "n", "v w", "# top\na = 1\n  2\n# in\n  3\n\nb = x\na=second\n#a = old\nc = z\nn = v w\n"},
     {MAIN_CF_COMMENT_OUT, "a", NULL, "# top\n#a = 1\n#  2\n# in\n#  3\n\nb = x\n#a=second\n#a = old\nc = z\n"},

@@ -14,21 +14,27 @@
 
 #include "lib/base/arena.h"
 #include "lib/table/match_list.h"
+#include "lib/table/table.h"
 
 static struct arena *arena;
+static struct conf *conf;
 
 static int
 setup(void **state)
 {
     (void)state;
+    struct err err;
     arena = arena_new();
-    return 0;
+    conf = conf_from_text("/etc/postfix", slice_from(""), &err);
+    return conf ? 0 : -1;
 }
 
 static int
 teardown(void **state)
 {
     (void)state;
+    tables_close_all();
+    conf_free(&conf);
     arena_free(&arena);
     return 0;
 }
@@ -37,7 +43,7 @@ static struct match_list *
 make(const char *text, unsigned flags)
 {
     struct err err;
-    struct match_list *list = match_list_new(arena, "mynetworks", text, flags, &err);
+    struct match_list *list = match_list_new(arena, conf, "mynetworks", text, flags, &err);
 
     if (!list)
         print_error("%s\n", err.text);
@@ -134,7 +140,7 @@ test_malformed_lists_are_refused(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct err err;
-        struct match_list *list = match_list_new(arena, "mynetworks", rows[i], 0, &err);
+        struct match_list *list = match_list_new(arena, conf, "mynetworks", rows[i], 0, &err);
         if (list)
             print_error("%s\n", rows[i]);
         assert_null(list);
@@ -153,6 +159,36 @@ test_a_table_is_an_error_not_a_no(void **state)
     assert_true(found);
     assert_int_equal(match_list_domain(list, slice_from("b.test"), &found, &err), -1);
     assert_int_equal(err.kind, ERR_TEMP);
+}
+
+static void
+test_tables(void **state)
+{
+    static const struct {
+        const char *list, *domain;
+        unsigned flags;
+        bool found;
+    } rows[] = {
+        {"inline:{a.test=x}", "A.Test", 0, true},
+        {"inline:{a.test=x}", "b.a.test", 0, false},
+        {"inline:{a.test=x}", "b.a.test", MATCH_SUBDOMAINS, true},
+        {"inline:{.a.test=x}", "b.a.test", 0, true},
+        {"inline:{.a.test=x}", "c.b.a.test", 0, true},
+        {"inline:{.a.test=x}", "a.test", 0, false},
+        {"!inline:{a.test=x}, a.test, b.test", "a.test", 0, false},
+        {"!inline:{a.test=x}, a.test, b.test", "b.test", 0, true},
+        {"inline:{ {a.test = x y}, {b.test = z} }", "b.test", 0, true},
+        {"static:all", "anything.test", 0, true},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct err err;
+        bool found;
+        assert_int_equal(match_list_domain(make(rows[i].list, rows[i].flags), slice_from(rows[i].domain), &found, &err),
+                         0);
+        if (found != rows[i].found)
+            fail_msg("%s in %s", rows[i].domain, rows[i].list);
+    }
 }
 
 static void
@@ -197,6 +233,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_domains),
+        cmocka_unit_test(test_tables),
         cmocka_unit_test(test_hosts),
         cmocka_unit_test(test_malformed_lists_are_refused),
         cmocka_unit_test(test_a_table_is_an_error_not_a_no),

@@ -368,6 +368,63 @@ copy_seed(const char *name)
     return fd;
 }
 
+/* Recipients of a file in passes of every size: those to do, each once, as reading all of them at once has them. */
+static void
+test_recipients_in_passes(void **state)
+{
+    enum { COUNT = 23 };
+    struct envelope_recipient recipients[COUNT];
+    struct envelope e = envelope_empty();
+    struct queue_file_target target = {.queue_dir_fd = work_fd, .path = "hold/ABE", .mode = 0700};
+    struct pattern p = {.size = 500, .line = 50, .newline_at_end = true};
+    struct queue_file_content content = {.read = read_pattern, .ctx = &p};
+    struct arena *arena = arena_new();
+    struct err err;
+    int fd;
+
+    (void)state;
+    for (unsigned i = 0; i < COUNT; i++)
+        recipients[i] = (struct envelope_recipient){.address = arena_printf(arena, "user%u@far.test", i),
+                                                    .original = arena_printf(arena, "alias%u@far.test", i),
+                                                    .dsn_original = i % 3 ? "rfc822;x@far.test" : "",
+                                                    .notify = i % 5 == 0 ? NOTIFY_NEVER : 0,
+                                                    .status = i % 4 == 3 ? RCPT_DONE : RCPT_TODO};
+    e.arrival_sec = 1700000000;
+    e.recipients = recipients;
+    e.recipient_count = COUNT;
+    assert_int_equal(queue_file_write(&target, &e, &content, &err), 0);
+    fd = openat(work_fd, "hold/ABE", O_RDWR);
+    for (size_t most = 1; most < COUNT + 2; most++) {
+        struct queue_file_rest rest = {.most = most};
+        struct envelope found;
+        struct envelope_recipient *more;
+        uint64_t offset;
+        size_t count, i = 0;
+
+        assert_int_equal(queue_file_read_some(fd, arena, arena, &found, &offset, &rest, &err), 0);
+        assert_int_equal(rest.total, COUNT);
+        more = found.recipients;
+        count = found.recipient_count;
+        for (;;) {
+            assert_true(count <= most);
+            for (size_t n = 0; n < count; n++, i++) {
+                while (recipients[i].status == RCPT_DONE)
+                    i++;
+                assert_string_equal(more[n].address, recipients[i].address);
+                assert_string_equal(more[n].original, recipients[i].original);
+                assert_string_equal(more[n].dsn_original, recipients[i].dsn_original);
+                assert_int_equal(more[n].notify, recipients[i].notify);
+            }
+            if (!rest.more)
+                break;
+            assert_int_equal(queue_file_read_more(fd, arena, &rest, &more, &count, &err), 0);
+        }
+        assert_true(i >= COUNT - 1);
+    }
+    close(fd);
+    arena_free(&arena);
+}
+
 static void
 test_marks_in_place(void **state)
 {
@@ -459,6 +516,7 @@ main(void)
         cmocka_unit_test(test_written_again_it_is_the_same_message),
         cmocka_unit_test(test_lines_of_every_length),
         cmocka_unit_test(test_marks_in_place),
+        cmocka_unit_test(test_recipients_in_passes),
         cmocka_unit_test(test_every_beginning_of_a_file_is_refused),
         cmocka_unit_test(test_records_of_every_length),
     };

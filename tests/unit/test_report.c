@@ -21,12 +21,22 @@ static const struct bounce_recipient failed = {
     .mta_type = "dns",
     .mta_name = "mx.far.test"};
 
+static struct bounce_template templates[TEMPLATE_KINDS];
+
 static struct report
 report_of(enum report_kind kind, const struct bounce_recipient *recipient)
 {
+    static const enum bounce_template_kind kinds[] = {[REPORT_DELAYED] = TEMPLATE_DELAY,
+                                                      [REPORT_SUCCESS] = TEMPLATE_SUCCESS,
+                                                      [REPORT_VERIFY] = TEMPLATE_VERIFY,
+                                                      [REPORT_POSTMASTER_DELAY] = TEMPLATE_DELAY,
+                                                      [REPORT_DOUBLE] = TEMPLATE_FAILURE};
+
+    bounce_templates_builtin(templates);
     return (struct report){.kind = kind,
+                           .template = &templates[kinds[kind]],
+                           .text = "Sorry.\n",
                            .myhostname = "mail.test",
-                           .myorigin = "origin.test",
                            .mail_name = "Postfix",
                            .id = "NEWID",
                            .now = SECONDS(1795503621),
@@ -66,7 +76,8 @@ test_report_of_a_failure(void **state)
 
     (void)state;
     assert_has(text, "Subject: Undelivered Mail Returned to Sender\r\n");
-    assert_has(text, "\r\nThis is the mail system at host mail.test.\r\n");
+    assert_has(text, "\r\nFrom: Mail Delivery System <MAILER-DAEMON>\r\n");
+    assert_has(text, "Content-Type: text/plain; charset=us-ascii\r\n\r\nSorry.\r\n\r\n<bob@");
     assert_has(text, "<bob@far.test> (expanded from <robert@first.test>): host\r\n    mx.far.test");
     assert_has(
         text,
@@ -133,6 +144,43 @@ test_texts_from_outside_stay_in_their_line(void **state)
 }
 
 static void
+test_templates_text(void **state)
+{
+    struct report report = report_of(REPORT_FAILED, &failed);
+    struct buf out = {0};
+    static const char end_of_text[] = "\nbare\rCR \xfc\n..x\n";
+    char line[2500];
+
+    (void)state;
+    templates[TEMPLATE_FAILURE].charset = "iso-8859-1";
+    templates[TEMPLATE_FAILURE].subject = "a\tb";
+    templates[TEMPLATE_FAILURE].postmaster_subject = "to you";
+    memset(line, '.', sizeof(line) - 1);
+    memcpy(line + sizeof(line) - sizeof(end_of_text), end_of_text, sizeof(end_of_text));
+    report.text = line;
+    report.utf8 = true; /* addresses in UTF-8 have no place in that character set */
+    struct bounce_recipient recipient = failed;
+    recipient.reason = "\xc3\xbc";
+    report.recipients = &recipient;
+    made(&report, &out);
+    assert_has(buf_text(&out), "Subject: a b\r\n");
+    assert_has(buf_text(&out), "; charset=iso-8859-1\r\nContent-Transfer-Encoding: 8bit\r\n\r\n...");
+    assert_has(buf_text(&out), ".\r\nbareCR \xfc\r\n...x\r\n\r\n<bob@");
+    assert_has(buf_text(&out), ": ??\r\n");
+    assert_true(report_is_8bit(&report));
+    for (const char *at = buf_text(&out), *end; (end = strchr(at, '\n')); at = end + 1)
+        assert_true(end - at <= 998);
+
+    report = report_of(REPORT_POSTMASTER_COPY, &failed);
+    templates[TEMPLATE_FAILURE].postmaster_subject = "to you";
+    assert_has(made(&report, &out), "Subject: to you\r\n");
+    assert_null(strstr(buf_text(&out), "Sorry."));
+    assert_has(buf_text(&out), "\r\nThis is the mail system at host mail.test.\r\n");
+    assert_false(report_is_8bit(&report));
+    buf_release(&out);
+}
+
+static void
 test_folding(void **state)
 {
     static const struct {
@@ -167,6 +215,7 @@ main(void)
         cmocka_unit_test(test_report_of_a_failure),
         cmocka_unit_test(test_other_kinds),
         cmocka_unit_test(test_texts_from_outside_stay_in_their_line),
+        cmocka_unit_test(test_templates_text),
         cmocka_unit_test(test_folding),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

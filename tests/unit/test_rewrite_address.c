@@ -8,9 +8,10 @@
 #include <cmocka.h>
 
 #include "lib/conf/interfaces.h"
+#include "lib/mail/addr_form.h"
 #include "lib/mail/messages.h"
-#include "rewrite/address.h"
-#include "rewrite/resolve.h"
+#include "lib/mail/resolve.h"
+#include "lib/table/table.h"
 
 /* A host "mail.us.test" whose domains are us.test (local), alias.test, virtual.test and relay.test. */
 static struct rewrite_settings
@@ -40,9 +41,17 @@ settings(const char *relayhost)
     };
 }
 
-static struct classes *
-classes(const struct rewrite_settings *s, struct arena *arena)
+static void
+free_conf(void *conf)
 {
+    tables_close_all();
+    conf_free((struct conf **)conf);
+}
+
+static struct routes *
+routes(const struct rewrite_settings *s, struct arena *arena)
+{
+    struct conf **conf = ARENA_NEW(arena, struct conf *);
     struct interfaces *own = ARENA_NEW(arena, struct interfaces), *proxy = ARENA_NEW(arena, struct interfaces);
     struct err err;
 
@@ -51,7 +60,10 @@ classes(const struct rewrite_settings *s, struct arena *arena)
     own->count = proxy->count = 1;
     assert_int_equal(net_addr_parse("127.0.0.1", 0, own->addrs, &err), 0);
     assert_int_equal(net_addr_parse("192.0.2.7", 0, proxy->addrs, &err), 0);
-    return classes_new(arena, s, own, proxy, &err);
+    *conf = conf_from_text("/etc/postfix", slice_from(""), &err);
+    assert_non_null(*conf);
+    arena_defer(arena, free_conf, conf);
+    return routes_new(arena, *conf, s, own, proxy, &err);
 }
 
 static void
@@ -115,7 +127,7 @@ test_routes(void **state)
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         struct rewrite_settings s = settings(rows[i].relayhost);
         struct route_answer answer;
-        resolve_address(arena, &s, classes(&s, arena), "", rows[i].in, &answer);
+        resolve_address(arena, routes(&s, arena), "", rows[i].in, &answer);
         assert_string_equal(answer.transport, rows[i].transport);
         assert_string_equal(answer.nexthop, rows[i].nexthop);
         assert_string_equal(answer.address, rows[i].address);
@@ -135,7 +147,7 @@ test_what_has_no_route(void **state)
 
     for (size_t i = 0; i < ARRAY_LEN(addresses); i++) {
         struct route_answer answer;
-        resolve_address(arena, &s, classes(&s, arena), "", addresses[i], &answer);
+        resolve_address(arena, routes(&s, arena), "", addresses[i], &answer);
         assert_true(answer.flags & ROUTE_ERROR);
         assert_string_equal(answer.transport, "error");
     }
@@ -151,9 +163,9 @@ test_a_list_that_fails_is_not_a_no(void **state)
     struct route_answer answer;
 
     s.relay_domains = "tcp:127.0.0.1:1";
-    struct classes *with_table = classes(&s, arena);
+    struct routes *with_table = routes(&s, arena);
     if (with_table) { /* a list that can't be made is as good */
-        resolve_address(arena, &s, with_table, "", "user@far.test", &answer);
+        resolve_address(arena, with_table, "", "user@far.test", &answer);
         assert_true(answer.flags & ROUTE_FAIL);
         assert_string_not_equal(answer.reason, "");
     }
@@ -171,7 +183,7 @@ test_endless_routing_ends(void **state)
 
     for (int i = 0; i < 150; i++)
         memcpy(address + 1 + i * 8, "%us.test", 9);
-    resolve_address(arena, &s, classes(&s, arena), "", address, &answer);
+    resolve_address(arena, routes(&s, arena), "", address, &answer);
     assert_true(answer.flags & ROUTE_ERROR);
     arena_free(&arena);
 }

@@ -384,6 +384,42 @@ test_withdraw_ends_what_waits(void **state)
     world_free(world);
 }
 
+/* More recipients of a message, added when the first were all given out, go before messages that came later. */
+static void
+test_further_recipients_keep_the_place_of_their_message(void **state)
+{
+    struct world *world = world_new();
+    struct sched_target targets[2] = {{"smtp", "list.example", "c@list.example", 2},
+                                      {"smtp", "list.example", "d@list.example", 3}};
+    struct arena *pass = arena_new();
+    struct sched_message *first;
+
+    (void)state;
+    world->limits.window.initial = 1;
+    world->limits.request_limit = 1;
+    world->limits.memory_limit = 5;
+    world->limits.recipient_limit = 2;
+    first = add(world, "smtp", "list.example", 2, true);
+    add(world, "smtp", "list.example", 1, true);
+    add(world, "smtp", "other.example", 1, true);
+    assert_int_equal(world->count, 1);
+    assert_int_equal(sched_room(first), 1);
+    sched_add(world->sched, first, pass, targets, 2, world->now);
+    assert_int_equal(sched_room(first), 0);
+    finish(world, 0, SCHED_OK);
+    assert_ptr_equal(world->given[1]->message, first);
+    assert_int_equal(world->given[1]->recipients[0], 2);
+    finish(world, 1, SCHED_OK);
+    assert_int_equal(first->open, 0);
+    arena_free(&pass);
+    assert_int_equal(sched_room(first), 3);
+    for (unsigned i = 2; i < 4; i++)
+        finish(world, i, SCHED_OK);
+    assert_int_equal(world->count, 4);
+    assert_int_equal(sched_room(first), 5);
+    world_free(world);
+}
+
 static void
 test_failed_transport_puts_all_off(void **state)
 {
@@ -490,6 +526,7 @@ main(void)
         cmocka_unit_test(test_retry_puts_it_in_front_after_a_pause),
         cmocka_unit_test(test_rate_delay_sends_one_at_a_time),
         cmocka_unit_test(test_withdraw_ends_what_waits),
+        cmocka_unit_test(test_further_recipients_keep_the_place_of_their_message),
         cmocka_unit_test(test_failed_transport_puts_all_off),
         cmocka_unit_test(test_random_work_loses_and_doubles_nothing),
         cmocka_unit_test(test_feedback_text),

@@ -11,6 +11,7 @@
 
 #include "lib/base/arena.h"
 #include "lib/mail/messages.h"
+#include "lib/mail/verp.h"
 #include "lib/smtp/command.h"
 #include "lib/smtp/reply.h"
 
@@ -69,6 +70,8 @@ test_mail(void **state)
         {"FROM:<>", 0, 0, "", 0, ""},
         {"FROM: <a@b>", 0, 0, "a@b", 0, ""},
         {"FROM: <a@b>", SMTP_STRICT, 501, NULL, 0, NULL},
+        {"FROM:<-a@b>", 0, 501, NULL, 0, NULL},
+        {"FROM:<-a@b>", SMTP_DASH, 0, "-a@b", 0, ""},
         {"FROM:a@b", 0, 0, "a@b", 0, ""},
         {"FROM:a@b", SMTP_STRICT, 501, NULL, 0, NULL},
         {"FROM:<a@b> SIZE=123 BODY=8BITMIME", 0, 0, "a@b", 123, "8bit"},
@@ -83,6 +86,10 @@ test_mail(void **state)
         {"FROM:<a@b> SIZE=999999999999999999999", 0, 501, NULL, 0, NULL},
         {"FROM:<a@b> BODY=BINARYMIME", 0, 501, NULL, 0, NULL},
         {"FROM:<a@b> X", 0, 555, NULL, 0, NULL},
+        {"FROM:<a@b> XVERP", 0, 555, NULL, 0, NULL},
+        {"FROM:<a@b> XVERP=", SMTP_XVERP, 501, NULL, 0, NULL},
+        {"FROM:<a@b> xverp SIZE=7", SMTP_XVERP, 0, "a@b", 7, ""},
+        {"FROM:<a@b> XVERP=+=", SMTP_XVERP, 0, "a@b", 0, ""},
         {"FROM:<a@b> RET=FULL", 0, 555, NULL, 0, NULL},
         {"FROM:<a@b> ENVID=x+0Ay", SMTP_DSN, 501, NULL, 0, NULL},
         {"FROM:<a@b> ENVID=x+00", SMTP_DSN, 501, NULL, 0, NULL},
@@ -114,6 +121,42 @@ test_mail(void **state)
 }
 
 static void
+test_verp(void **state)
+{
+    static const struct {
+        const char *delimiters, *sender, *address, *original, *want;
+    } rows[] = {
+        {"+=", "l@src.test", "a@dst.test", "", "l+a=dst.test@src.test"},
+        {"-=", "l-@src.test", "a@dst.test", "o@dst.test", "l--o=dst.test@src.test"},
+        {"+=", "l", "a", "", "l+a="},
+        {"+=", "x@y@src.test", "a@b@c", "", "x@y+a@b=c@src.test"},
+    };
+    struct smtp_reply refusal;
+    struct smtp_mail mail;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct envelope e = envelope_empty();
+        struct envelope_recipient recipient = {
+            .address = rows[i].address, .original = rows[i].original, .dsn_original = ""};
+
+        e.sender = rows[i].sender;
+        assert_false(verp_is_wanted(&e));
+        e.verp = rows[i].delimiters;
+        assert_true(verp_is_wanted(&e));
+        assert_string_equal(verp_sender(arena, &e, &recipient), rows[i].want);
+    }
+    assert_int_equal(smtp_parse_mail(arena, slice_from("FROM:<a@b> XVERP"), SMTP_XVERP, &mail, &refusal), 0);
+    assert_string_equal(mail.xverp, "");
+    assert_int_equal(smtp_parse_mail(arena, slice_from("FROM:<a@b> XVERP=-="), SMTP_XVERP, &mail, &refusal), 0);
+    assert_string_equal(mail.xverp, "-=");
+    assert_true(verp_delimiters_are_good(slice_from("-="), "-=+"));
+    assert_false(verp_delimiters_are_good(slice_from("-"), "-=+"));
+    assert_false(verp_delimiters_are_good(slice_from("-=+"), "-=+"));
+    assert_false(verp_delimiters_are_good(slice_make("-\0", 2), "-=+"));
+}
+
+static void
 test_rcpt(void **state)
 {
     static const struct {
@@ -127,6 +170,8 @@ test_rcpt(void **state)
         {"TO:<a@b>", 0, 0, "a@b", 0, ""},
         {"To:<postmaster>", 0, 0, "postmaster", 0, ""},
         {"TO:<>", 0, 501, NULL, 0, NULL},
+        {"TO:<\"-oQ\"@b>", 0, 501, NULL, 0, NULL},
+        {"TO:<-oQ@b>", SMTP_DASH, 0, "-oQ@b", 0, ""},
         {"TO:", 0, 501, NULL, 0, NULL},
         {"FROM:<a@b>", 0, 501, NULL, 0, NULL},
         {"TO:<a@b> NOTIFY=NEVER", 0, 555, NULL, 0, NULL},
@@ -227,7 +272,8 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_split), cmocka_unit_test(test_mail),  cmocka_unit_test(test_rcpt),
+        cmocka_unit_test(test_split), cmocka_unit_test(test_mail),
+        cmocka_unit_test(test_verp),  cmocka_unit_test(test_rcpt),
         cmocka_unit_test(test_bdat),  cmocka_unit_test(test_reply), cmocka_unit_test(test_foreign_reply_is_put_right),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

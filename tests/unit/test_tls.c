@@ -708,6 +708,33 @@ protocol_settings(void **state)
 }
 
 static void
+groups_body(void *arg)
+{
+    struct end server, client;
+    struct tls_info info;
+
+    (void)arg;
+    open_ends(&server, &client);
+    server.context = make_context((struct tls_settings){
+        .role = TLS_SERVER, .cert_file = cert_file, .key_file = key_file, .options = "no_ticket 0x0", .groups = "secp384r1"});
+    client.context = make_context((struct tls_settings){.role = TLS_CLIENT, .groups = "X25519, no-such-curve secp384r1"});
+    handshake_both(&server, &client);
+    assert_int_equal(client.status, 0);
+    stream_tls_info(client.s, &info);
+    assert_non_null(strstr(info.key_exchange, "384"));
+    close_ends(&server, &client);
+    tls_context_free(&server.context);
+    tls_context_free(&client.context);
+}
+
+static void
+groups_are_those_that_both_allow(void **state)
+{
+    (void)state;
+    task_run_main(groups_body, NULL);
+}
+
+static void
 bad_settings_are_refused(void **state)
 {
     const struct tls_settings rows[] = {
@@ -717,6 +744,9 @@ bad_settings_are_refused(void **state)
         {.role = TLS_SERVER, .cert_file = key_file},
         {.role = TLS_CLIENT, .ca_file = "/nonexistent/ca.pem"},
         {.role = TLS_CLIENT, .protocols = ">=TLSv9"},
+        {.role = TLS_CLIENT, .options = "NO_COMPRESSION, NO_SUCH_THING"},
+        {.role = TLS_CLIENT, .options = "0x12zz"},
+        {.role = TLS_CLIENT, .groups = "no-such-curve nor-this"},
         {.role = TLS_CLIENT, .protocols = "!"},
         {.role = TLS_CLIENT, .ciphers = "no such cipher"},
     };
@@ -747,7 +777,7 @@ main(void)
         TEST(certificates_are_verified),
         TEST(a_server_may_ask_for_a_certificate),
         TEST(protocol_settings),
-        TEST(bad_settings_are_refused),
+        TEST(groups_are_those_that_both_allow), TEST(bad_settings_are_refused),
     };
     log_init("postfix/test");
     return cmocka_run_group_tests_name("tls", tests, group_setup, group_teardown);

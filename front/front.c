@@ -1,0 +1,389 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "front/front.h"
+
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "lib/base/log.h"
+#include "lib/run/loop.h"
+#include "lib/run/task.h"
+#include "lib/service/service.h"
+
+#define AUTH_TIME     SECONDS(60)
+#define HANDOVER_TIME SECONDS(30)
+#define FAILURE_PAUSE SECONDS(2)
+#define RELAY_GRACE   SECONDS(60) /* the session ends first */
+
+/* ---- settings ---- */
+
+static int
+load_tls(struct front *front, struct err *err)
+{
+    const struct front_settings *set = &front->set;
+    if (strcmp(set->login_tls_security_level, "none") == 0 && !set->login_tls_wrappermode)
+        return 0;
+    front->needs_tls = strcmp(set->login_tls_security_level, "encrypt") == 0 || set->login_tls_wrappermode;
+    if (!*set->login_tls_cert_file) {
+        if (front->needs_tls)
+            return err_set(err, ERR_PERM, "TLS is demanded, but login_tls_cert_file (smtpd_tls_cert_file) is not set");
+        return 0;
+    }
+    struct tls_settings settings = {.role = TLS_SERVER,
+                                    .cert_file = set->login_tls_cert_file,
+                                    .key_file = set->login_tls_key_file,
+                                    .protocols = set->smtpd_tls_mandatory_protocols,
+                                    .ca_file = set->login_tls_CAfile,
+                                    .verify_peer = set->login_tls_ask_ccert,
+                                    .session_tickets = true};
+    front->tls_files = file_watch_new();
+    file_watch_add(front->tls_files, set->login_tls_cert_file);
+    file_watch_add(front->tls_files, set->login_tls_key_file);
+    front->tls = tls_context_new(&settings, err);
+    if (front->tls)
+        return 0;
+    if (front->needs_tls)
+        return -1;
+    log_warning("no TLS: %s", err->text);
+    return 0;
+}
+
+struct front *
+front_new(struct arena *arena, const struct conf *conf, const char *protocol, struct err *err)
+{
+    struct front *front = ARENA_NEW(arena, struct front);
+    front->protocol = protocol;
+    front->clients = map_new();
+    if (front_settings_load(&front->set, conf, arena, err) < 0 || load_tls(front, err) < 0)
+        return NULL;
+    front->plaintext =
+        match_list_new(arena, conf, "login_plaintext_networks", front->set.login_plaintext_networks, 0, err);
+    return front->plaintext ? front : NULL;
+}
+
+void
+front_connect(struct front *front)
+{
+    bool imap = strcmp(front->protocol, "imap") == 0;
+    front->auth = auth_client_new(service_socket_path(front->set.login_auth_path));
+    front->sessions =
+        link_connect(service_socket_path(imap ? "private/imap-session" : "private/pop3-session"), NULL, 0, NULL, NULL);
+}
+
+/* ---- a connection ---- */
+
+static void
+find_addresses(struct connection *c, const struct net_addr *peer)
+{
+    struct net_addr remote = *peer, local = {.len = sizeof local - offsetof(struct net_addr, any)};
+    char text[INET6_ADDRSTRLEN];
+    net_addr_unmap(&remote);
+    bool inet = remote.len > 0 && (remote.any.sa_family == AF_INET || remote.any.sa_family == AF_INET6);
+    net_addr_format(&remote, text, sizeof text);
+    c->address = arena_strdup(c->arena, inet ? text : "127.0.0.1");
+    c->port = inet ? net_addr_port(&remote) : 0;
+    if (getsockname(stream_fd(c->stream), &local.any, &local.len) < 0)
+        local.any.sa_family = AF_UNSPEC;
+    net_addr_unmap(&local);
+    net_addr_format(&local, text, sizeof text);
+    c->server_address = arena_strdup(c->arena, text);
+    c->server_port = net_addr_port(&local);
+    c->client = arena_printf(c->arena, "unknown[%s]", c->address);
+    if (!inet)
+        c->plaintext_ok = true; /* somebody on this machine */
+    else if (match_list_host(c->front->plaintext, slice_from("unknown"), &remote, &c->plaintext_ok, &c->err) < 0)
+        log_warning("%s", c->err.text);
+}
+
+/* ---- TLS after the login: bytes are passed on. From here the stack is short, for connections that idle ---- */
+
+struct relay {
+    struct stream *from, *to;
+    usec_t time;
+};
+
+/* One direction, until its end or an error; then the other side hears of it. */
+static void may_wait
+relay_one_way(const struct relay *r)
+{
+    struct slice bytes;
+    struct err err;
+    for (;;) {
+        stream_set_deadline(r->from, loop_now() + r->time);
+        stream_set_deadline(r->to, loop_now() + r->time);
+        if (stream_peek(r->from, &bytes, &err) < 0 || stream_write_through(r->to, bytes.ptr, bytes.len, &err) < 0)
+            break;
+        stream_take(r->from, bytes.len);
+    }
+}
+
+static void
+relay_from_client(void *arg)
+{
+    const struct relay *r = arg;
+    relay_one_way(r);
+    shutdown(stream_fd(r->to), SHUT_WR);
+}
+
+static void may_wait
+relay(struct connection *c)
+{
+    struct task_group group;
+    struct stream *session = stream_new(c->relay_fd);
+    bool imap = strcmp(c->front->protocol, "imap") == 0;
+    usec_t time = (imap ? c->front->set.imap_idle_timeout : c->front->set.pop3_idle_timeout) + RELAY_GRACE;
+    struct relay out = {session, c->stream, time}, in = {c->stream, session, time};
+    stream_set_duplex(session, true);
+    stream_set_duplex(c->stream, true);
+    task_group_init(&group);
+    task_spawn(&group, "relay", relay_from_client, &in);
+    relay_one_way(&out); /* until the session ends */
+    stream_cancel(c->stream);
+    task_group_join(&group);
+    stream_free(&session);
+}
+
+/* ---- the whole ---- */
+
+/* Many slow connections of one client shall not be all that there are. False: it has its share. The count is this process's. */
+static bool
+client_enters(const struct connection *c)
+{
+    struct map *clients = c->front->clients;
+    uintptr_t count = (uintptr_t)map_get_text(clients, c->address);
+    if (c->front->set.login_client_connection_limit > 0 &&
+        count >= (uintptr_t)c->front->set.login_client_connection_limit)
+        return false;
+    map_put_text(clients, c->address, (void *)(count + 1));
+    return true;
+}
+
+static void
+client_leaves(const struct connection *c)
+{
+    struct map *clients = c->front->clients;
+    uintptr_t count = (uintptr_t)map_get_text(clients, c->address);
+    if (count > 1)
+        map_put_text(clients, c->address, (void *)(count - 1));
+    else
+        map_remove_text(clients, c->address);
+}
+
+static void may_wait
+login(struct connection *c)
+{
+    bool imap = strcmp(c->front->protocol, "imap") == 0;
+    if (!client_enters(c)) {
+        log_warning("%s: too many connections without a login", c->client);
+        if (!c->front->set.login_tls_wrappermode)
+            stream_write_text(c->stream, imap ? "* BYE [LIMIT] Too many connections.\r\n"
+                                              : "-ERR [SYS/TEMP] Too many connections.\r\n");
+        return;
+    }
+    if (!c->front->set.login_tls_wrappermode || front_start_tls(c) == 0) {
+        if (imap)
+            imap_login(c);
+        else
+            pop3_login(c);
+    }
+    client_leaves(c);
+}
+
+void
+front_serve(struct front *front, int fd, const struct net_addr *peer)
+{
+    struct connection c = {
+        .front = front, .stream = stream_new(fd), .arena = arena_new(), .cmd = arena_new(), .relay_fd = -1};
+    find_addresses(&c, peer);
+    stream_set_deadline(c.stream, loop_now() + front->set.login_timeout);
+    if (front->tls_files && file_watch_changed(front->tls_files) && !service_is_ending()) {
+        log_info("a certificate has changed -- restarting");
+        service_retire();
+    }
+    log_info("connect from %s", c.client);
+    login(&c);
+    arena_free(&c.cmd);
+    if (c.relay_fd >= 0) {
+        relay(&c);
+    } else if (c.stream) {
+        stream_set_deadline(c.stream, loop_now() + SECONDS(10));
+        (void)!stream_flush(c.stream, &c.err);
+    }
+    log_info("disconnect from %s", c.client);
+    stream_free(&c.stream);
+    arena_free(&c.arena);
+}
+
+/* ---- TLS and passwords ---- */
+
+bool
+front_may_send_password(const struct connection *c)
+{
+    return stream_is_tls(c->stream) || (c->plaintext_ok && !c->front->needs_tls);
+}
+
+bool
+front_has_tls(const struct connection *c)
+{
+    return c->front->tls && !stream_is_tls(c->stream);
+}
+
+int
+front_start_tls(struct connection *c)
+{
+    if (stream_start_tls(c->stream, c->front->tls, NULL, &c->err) < 0) {
+        log_info("SSL_accept error from %s: %s", c->client, c->err.text);
+        return -1;
+    }
+    struct tls_info tls;
+    stream_tls_info(c->stream, &tls);
+    if (tls.peer_has_certificate && tls.peer_is_trusted && *tls.peer_subject)
+        c->certificate_name = arena_strdup(c->arena, tls.peer_subject);
+    log_info("TLS connection established from %s: %s with cipher %s (%d/%d bits)", c->client, tls.protocol, tls.cipher,
+             tls.used_bits, tls.algorithm_bits);
+    return 0;
+}
+
+static struct auth_params
+params_of(const struct connection *c)
+{
+    return (struct auth_params){.service = c->front->protocol,
+                                .client_address = c->address,
+                                .server_address = c->server_address,
+                                .client_port = c->port,
+                                .server_port = c->server_port,
+                                .valid_certificate = c->certificate_name,
+                                .certificate_name = c->certificate_name,
+                                .secured = stream_is_tls(c->stream) || c->plaintext_ok};
+}
+
+int
+front_password(struct connection *c, struct slice user, struct slice password, struct auth_step *step)
+{
+    struct auth_params params = params_of(c);
+    return auth_password(c->front->auth, c->cmd, &params, user, password, loop_now() + AUTH_TIME, step, &c->err);
+}
+
+int
+front_authenticate(struct connection *c, const char *mechanism, const char *initial,
+                   const struct sasl_dialogue *dialogue, struct auth_step *step)
+{
+    struct auth_params params = params_of(c);
+    struct auth_exchange *exchange;
+    if (auth_begin(c->front->auth, c->cmd, mechanism, &params, initial, loop_now() + AUTH_TIME, &exchange, step,
+                   &c->err) < 0)
+        return -1;
+    while (step->result == AUTH_CONTINUE) {
+        const char *response;
+        if (dialogue->ask(c, step->challenge, &response) < 0) {
+            auth_abort(&exchange);
+            return -1;
+        }
+        if (!response) {
+            auth_abort(&exchange);
+            return err_set(&c->err, ERR_SYNTAX, "Authentication aborted by client.");
+        }
+        if (auth_continue(&exchange, response, loop_now() + AUTH_TIME, step, &c->err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static bool
+is_usable(const struct connection *c, const struct auth_mechanism *m)
+{
+    if (m->flags & (AUTH_MECH_PRIVATE | AUTH_MECH_NEEDS_BINDING))
+        return false;
+    if (strcmp(m->name, "EXTERNAL") == 0 && !c->certificate_name)
+        return false;
+    return !(m->flags & AUTH_MECH_PLAINTEXT) || front_may_send_password(c);
+}
+
+static bool may_wait
+find_mechanism(struct connection *c, const char *name, const char *prefix, struct buf *out)
+{
+    const struct auth_mechanism *list;
+    unsigned count;
+    if (auth_client_mechanisms(c->front->auth, c->cmd, loop_now() + AUTH_TIME, &list, &count, &c->err) < 0) {
+        log_warning("%s: %s", c->front->set.login_auth_path, c->err.text);
+        return false;
+    }
+    bool found = false;
+    for (unsigned i = 0; i < count; i++) {
+        if (!is_usable(c, &list[i]))
+            continue;
+        if (out)
+            buf_printf(out, "%s%s", prefix, list[i].name);
+        found = found || (name && strcmp(list[i].name, name) == 0);
+    }
+    return found;
+}
+
+void
+front_put_mechanisms(struct connection *c, const char *prefix, struct buf *out)
+{
+    (void)find_mechanism(c, NULL, prefix, out);
+}
+
+bool
+front_has_mechanism(struct connection *c, const char *name)
+{
+    return find_mechanism(c, name, NULL, NULL);
+}
+
+bool
+front_failed(struct connection *c, const char *mechanism, const struct auth_step *step)
+{
+    log_warning("%s: SASL %s authentication failed: %s%s%s", c->client, mechanism,
+                *step->reason ? step->reason : "authentication failure", *step->user ? ", sasl_username=" : "",
+                step->user);
+    (void)!task_sleep(FAILURE_PAUSE, &c->err);
+    return ++c->failures >= (unsigned)c->front->set.login_failure_limit;
+}
+
+/* ---- handing over ---- */
+
+int
+front_hand_over(struct connection *c, const struct auth_step *step, const char *method, const char *tag)
+{
+    struct msg_session message = {.ticket = step->ticket,
+                                  .tag = tag,
+                                  .client_name = "unknown",
+                                  .client_address = c->address,
+                                  .client_port = c->port,
+                                  .server_address = c->server_address,
+                                  .method = method,
+                                  .secured = stream_is_tls(c->stream)};
+    struct link_message reply;
+    struct slice input = {"", 0};
+    int pair[2] = {-1, -1}, fd = stream_fd(c->stream);
+
+    if (!*step->ticket)
+        return err_set(&c->err, ERR_TEMP, "the login gave no mailbox");
+    if (stream_flush(c->stream, &c->err) < 0)
+        return -1;
+    if (message.secured) {
+        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
+            return err_errno(&c->err, "socketpair");
+        fd = pair[1];
+    } else if (stream_buffered(c->stream) > 0 && stream_peek(c->stream, &input, &c->err) < 0) {
+        return -1;
+    }
+    int result = link_call(c->front->sessions, c->cmd, &type_session, &message, input, &fd, 1, &type_session_taken,
+                           &reply, loop_now() + HANDOVER_TIME, &c->err);
+    if (pair[1] >= 0)
+        close(pair[1]);
+    if (result == 0 && !((const struct msg_session_taken *)reply.message)->taken)
+        result = err_set(&c->err, ERR_TEMP, "%s", ((const struct msg_session_taken *)reply.message)->reason);
+    if (result < 0) {
+        log_warning("%s: session of user %s not started: %s", c->client, step->user, c->err.text);
+        if (pair[0] >= 0)
+            close(pair[0]);
+        return -1;
+    }
+    log_info("%s: login user=%s, method=%s, %s", c->client, step->user, method, message.secured ? "TLS" : "plain");
+    c->relay_fd = pair[0];
+    if (!message.secured)
+        stream_free(&c->stream);
+    return 0;
+}

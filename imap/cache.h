@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* imap/cache.h: what FETCH, SORT and THREAD want of a message's header and structure, from the folder's index; where the index
+ * does not know it, the message is read once, and the index remembers. */
+#ifndef IMAP_CACHE_H
+#define IMAP_CACHE_H
+
+#include "imap/session.h"
+#include "lib/mail/mime.h"
+
+/* 1: *cached is filled, its texts in the arena. 0: the message is gone. -1: it can't be read. */
+int cache_get(struct folder *, uint32_t uid, struct arena *, struct index_cached *cached, struct err *) MUST_USE;
+
+/* Of a message that was read, whole (mime_parse()); remembers it. */
+void cache_fill(struct folder *, uint32_t uid, const struct mime_part *, struct arena *, struct index_cached *cached);
+
+#endif

@@ -1,0 +1,707 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "imap/search.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unicode/ucasemap.h>
+#include <unicode/unorm2.h>
+#include <unicode/ustring.h>
+
+#include "imap/attributes.h"
+#include "imap/condstore.h"
+#include "imap/settings.h"
+#include "lib/base/check.h"
+#include "lib/mail/mime.h"
+#include "lib/run/loop.h"
+
+enum kind {
+    KEY_ALL,
+    KEY_AND,
+    KEY_OR,
+    KEY_NOT,
+    KEY_FLAGS, /* flags set, or with `off` not set */
+    KEY_KEYWORD,
+    KEY_RECENT,
+    KEY_SET,
+    KEY_UID,
+    KEY_LARGER,
+    KEY_SMALLER,
+    KEY_ARRIVED, /* low <= internal date < high */
+    KEY_SENT,    /* the same of the Date field */
+    KEY_HEADER,  /* field contains text */
+    KEY_BODY,
+    KEY_TEXT,
+    KEY_SAVED,   /* low <= save date < high */
+    KEY_EMAILID, /* text */
+    KEY_NONE,
+    KEY_MODSEQ,
+};
+
+struct search {
+    enum kind kind;
+    bool off;
+    unsigned flags;
+    struct slice keyword;
+    struct imap_set set;
+    uint64_t size;
+    int64_t low, high;
+    struct slice field, text;      /* text: folded */
+    struct search *first, *second; /* AND: first, then its siblings by next */
+    struct search *next;
+};
+
+struct search_parse {
+    struct session *s;
+    struct slice charset;
+    unsigned keys;
+};
+
+/* ---- folding ---- */
+
+/* The last len bytes, folded, with characters taken apart (NFKD), so that all ways to write a letter are alike (RFC 5051). What ICU can't do
+ * stays as it is. */
+static void
+decompose(struct buf *out, size_t len)
+{
+    UErrorCode status = U_ZERO_ERROR;
+    const UNormalizer2 *nfkd = unorm2_getNFKDInstance(&status);
+    int32_t wide = 0, done = 0, bytes = 0;
+    if (U_FAILURE(status) || len == 0 || len > INT32_MAX / 16)
+        return;
+    UChar *before = malloc((len + 1) * sizeof(*before));
+    if (!before)
+        fatal("out of memory");
+    u_strFromUTF8(before, (int32_t)len, &wide, out->ptr + out->len - len, (int32_t)len, &status);
+    if (U_SUCCESS(status) && unorm2_spanQuickCheckYes(nfkd, before, wide, &status) < wide && U_SUCCESS(status)) {
+        int32_t room = 4 * wide + 64;
+        UChar *after = malloc((size_t)room * sizeof(*after));
+        if (!after)
+            fatal("out of memory");
+        done = unorm2_normalize(nfkd, before, wide, after, room, &status);
+        if (U_SUCCESS(status)) {
+            struct buf text = {0};
+            u_strToUTF8(buf_reserve(&text, (size_t)done * 3 + 1), done * 3 + 1, &bytes, after, done, &status);
+            if (U_SUCCESS(status)) {
+                buf_added(&text, (size_t)bytes);
+                out->len -= len;
+                buf_append_slice(out, buf_slice(&text));
+            }
+            buf_release(&text);
+        }
+        free(after);
+    }
+    free(before);
+}
+
+void
+search_fold(struct slice text, struct buf *out)
+{
+    static UCaseMap *map;
+    UErrorCode status = U_ZERO_ERROR;
+    bool ascii = true;
+    for (size_t i = 0; ascii && i < text.len; i++)
+        ascii = !(text.ptr[i] & 0x80);
+    if (!map && !ascii)
+        map = ucasemap_open("", 0, &status);
+    size_t room = ascii ? text.len : 3 * text.len + 16;
+    char *to = buf_reserve(out, room + 1);
+    if (ascii) {
+        for (size_t i = 0; i < text.len; i++)
+            to[i] = (char)(text.ptr[i] >= 'A' && text.ptr[i] <= 'Z' ? text.ptr[i] + 32 : text.ptr[i]);
+        buf_added(out, text.len);
+        return;
+    }
+    int32_t len = ucasemap_utf8FoldCase(map, to, (int32_t)room, text.ptr, (int32_t)text.len, &status);
+    if (U_FAILURE(status) || len < 0) {
+        memcpy(to, text.ptr, text.len);
+        len = (int32_t)text.len;
+    }
+    buf_added(out, (size_t)len);
+    decompose(out, (size_t)len);
+}
+
+static bool
+contains(struct slice text, struct slice folded)
+{
+    return folded.len == 0 || (text.len >= folded.len && memmem(text.ptr, text.len, folded.ptr, folded.len));
+}
+
+/* ---- parsing ---- */
+
+static struct search *parse_key(struct search_parse *, unsigned depth);
+
+static struct search *
+key_new(struct search_parse *p, enum kind kind)
+{
+    struct search *key = ARENA_NEW(p->s->cmd, struct search);
+    key->kind = kind;
+    return key;
+}
+
+static struct search *
+fail(struct search_parse *p, const char *why)
+{
+    if (why)
+        (void)imap_fail(&p->s->in, "%s", why);
+    return NULL;
+}
+
+static int
+take_text(struct search_parse *p, struct slice *folded)
+{
+    struct slice text;
+    struct buf utf8 = {0}, out = {0};
+    if (imap_space(&p->s->in) < 0 || imap_astring(&p->s->in, &text) < 0)
+        return -1;
+    mime_to_utf8(text, p->charset, &utf8);
+    search_fold(buf_slice(&utf8), &out);
+    *folded = arena_slice(p->s->cmd, buf_slice(&out));
+    buf_release(&utf8);
+    buf_release(&out);
+    return 0;
+}
+
+static struct search *
+header_key(struct search_parse *p, const char *field)
+{
+    struct search *key = key_new(p, KEY_HEADER);
+    if (field)
+        key->field = slice_from(field);
+    else if (imap_space(&p->s->in) < 0 || imap_astring(&p->s->in, &key->field) < 0)
+        return NULL;
+    return take_text(p, &key->text) < 0 ? NULL : key;
+}
+
+static struct search *
+date_key(struct search_parse *p, enum kind kind, bool from, bool to)
+{
+    struct search *key = key_new(p, kind);
+    int64_t day;
+    if (imap_space(&p->s->in) < 0 || imap_date(&p->s->in, &day) < 0)
+        return NULL;
+    key->low = from ? day : INT64_MIN;
+    key->high = to ? (from ? day + 86400 : day) : INT64_MAX;
+    return key;
+}
+
+static struct search *
+within_key(struct search_parse *p, bool older)
+{
+    struct search *key = key_new(p, KEY_ARRIVED);
+    uint64_t seconds;
+    if (imap_space(&p->s->in) < 0 || imap_nz_number(&p->s->in, INT32_MAX, &seconds) < 0)
+        return NULL;
+    int64_t then = (int64_t)time(NULL) - (int64_t)seconds;
+    key->low = older ? INT64_MIN : then;
+    key->high = older ? then + 1 : INT64_MAX;
+    return key;
+}
+
+static struct search *
+size_key(struct search_parse *p, enum kind kind)
+{
+    struct search *key = key_new(p, kind);
+    if (imap_space(&p->s->in) < 0 || imap_number(&p->s->in, INT64_MAX, &key->size) < 0)
+        return NULL;
+    return key;
+}
+
+static struct search *
+keyword_key(struct search_parse *p, bool off)
+{
+    struct search *key = key_new(p, KEY_KEYWORD);
+    key->off = off;
+    if (imap_space(&p->s->in) < 0 || imap_flag(&p->s->in, &key->keyword) < 0)
+        return NULL;
+    return key;
+}
+
+static struct search *
+set_key(struct search_parse *p, bool by_uid)
+{
+    struct session *s = p->s;
+    struct search *key = key_new(p, by_uid ? KEY_UID : KEY_SET);
+    if (imap_set(&s->in, &key->set) < 0)
+        return NULL;
+    if (s->uid_only && !by_uid && !key->set.is_saved)
+        return fail(p, "[UIDREQUIRED] messages have no numbers here");
+    if (!key->set.is_saved)
+        imap_set_resolve(&key->set,
+                         by_uid ? (s->view.count ? s->view.uids[s->view.count - 1] : 0) : (uint32_t)s->view.count);
+    return key;
+}
+
+static struct search *
+list_key(struct search_parse *p, unsigned depth)
+{
+    struct search *key = key_new(p, KEY_AND), **end = &key->first;
+    if (imap_take(&p->s->in, '(') < 0)
+        return NULL;
+    for (;;) {
+        *end = parse_key(p, depth + 1);
+        if (!*end)
+            return NULL;
+        end = &(*end)->next;
+        if (imap_at(&p->s->in, ')'))
+            break;
+        if (imap_space(&p->s->in) < 0)
+            return NULL;
+    }
+    return imap_take(&p->s->in, ')') < 0 ? NULL : key;
+}
+
+static struct search *
+flag_key(struct search_parse *p, bool *known)
+{
+    static const struct {
+        const char *word;
+        unsigned flag;
+        bool off;
+    } words[] = {{"ANSWERED", FLAG_ANSWERED, false}, {"DELETED", FLAG_DELETED, false},
+                 {"DRAFT", FLAG_DRAFT, false},       {"FLAGGED", FLAG_FLAGGED, false},
+                 {"SEEN", FLAG_SEEN, false},         {"UNANSWERED", FLAG_ANSWERED, true},
+                 {"UNDELETED", FLAG_DELETED, true},  {"UNDRAFT", FLAG_DRAFT, true},
+                 {"UNFLAGGED", FLAG_FLAGGED, true},  {"UNSEEN", FLAG_SEEN, true}};
+    *known = true;
+    for (size_t i = 0; i < ARRAY_LEN(words); i++)
+        if (imap_keyword(&p->s->in, words[i].word)) {
+            struct search *key = key_new(p, KEY_FLAGS);
+            key->flags = words[i].flag;
+            key->off = words[i].off;
+            return key;
+        }
+    *known = false;
+    return NULL;
+}
+
+static struct search *
+text_key(struct search_parse *p, enum kind kind)
+{
+    struct search *key = key_new(p, kind);
+    return take_text(p, &key->text) < 0 ? NULL : key;
+}
+
+static struct search *
+id_key(struct search_parse *p, enum kind kind)
+{
+    struct search *key = key_new(p, kind);
+    return imap_space(&p->s->in) < 0 || imap_astring(&p->s->in, &key->text) < 0 ? NULL : key;
+}
+
+/* MODSEQ ["/flags/\\Draft" all] 620162338: we keep one number for all flags of a message. */
+static struct search *
+modseq_key(struct search_parse *p)
+{
+    struct session *s = p->s;
+    struct search *key = key_new(p, KEY_MODSEQ);
+    struct slice entry;
+    if (condstore_need(s) < 0 || imap_space(&s->in) < 0)
+        return NULL;
+    if (imap_at(&s->in, '"')) {
+        if (imap_string(&s->in, &entry) < 0 || imap_space(&s->in) < 0)
+            return NULL;
+        if (!slice_starts_with_fold(entry, "/flags/") || (!imap_keyword(&s->in, "all") && !imap_keyword(&s->in, "priv") &&
+                                                          !imap_keyword(&s->in, "shared")))
+            return fail(p, "bad MODSEQ entry");
+        if (imap_space(&s->in) < 0)
+            return NULL;
+    }
+    if (condstore_take_modseq(s, &key->size) < 0)
+        return NULL;
+    s->search_modseq = true;
+    return key;
+}
+
+static struct search *
+not_key(struct search_parse *p, unsigned depth)
+{
+    struct search *key = key_new(p, KEY_NOT);
+    if (imap_space(&p->s->in) < 0 || !(key->first = parse_key(p, depth + 1)))
+        return NULL;
+    return key;
+}
+
+static struct search *
+or_key(struct search_parse *p, unsigned depth)
+{
+    struct search *key = key_new(p, KEY_OR);
+    if (imap_space(&p->s->in) < 0 || !(key->first = parse_key(p, depth + 1)) || imap_space(&p->s->in) < 0 ||
+        !(key->second = parse_key(p, depth + 1)))
+        return NULL;
+    return key;
+}
+
+static struct search *
+new_key(struct search_parse *p)
+{
+    struct search *key = key_new(p, KEY_AND);
+    key->first = key_new(p, KEY_RECENT);
+    key->first->next = key_new(p, KEY_FLAGS);
+    key->first->next->flags = FLAG_SEEN;
+    key->first->next->off = true;
+    return key;
+}
+
+static struct search *
+parse_key(struct search_parse *p, unsigned depth)
+{
+    struct imap_input *in = &p->s->in;
+    bool known;
+    if (depth > SEARCH_DEPTH || ++p->keys > SEARCH_KEYS)
+        return fail(p, "the search is too complex");
+    if (imap_at(in, '('))
+        return list_key(p, depth);
+    if (in->rest.len > 0 && (strchr("0123456789*$", in->rest.ptr[0])))
+        return set_key(p, false);
+    struct search *key = flag_key(p, &known);
+    if (known)
+        return key;
+    if (imap_keyword(in, "ALL"))
+        return key_new(p, KEY_ALL);
+    if (imap_keyword(in, "NOT"))
+        return not_key(p, depth);
+    if (imap_keyword(in, "OR"))
+        return or_key(p, depth);
+    if (imap_keyword(in, "NEW"))
+        return new_key(p);
+    if (imap_keyword(in, "OLD") || imap_keyword(in, "RECENT")) {
+        bool old = in->rest.ptr[-1] == 'D' || in->rest.ptr[-1] == 'd';
+        key = key_new(p, KEY_RECENT);
+        key->off = old;
+        return key;
+    }
+    if (imap_keyword(in, "UID"))
+        return imap_space(in) < 0 ? NULL : set_key(p, true);
+    if (imap_keyword(in, "KEYWORD"))
+        return keyword_key(p, false);
+    if (imap_keyword(in, "UNKEYWORD"))
+        return keyword_key(p, true);
+    if (imap_keyword(in, "LARGER"))
+        return size_key(p, KEY_LARGER);
+    if (imap_keyword(in, "SMALLER"))
+        return size_key(p, KEY_SMALLER);
+    if (imap_keyword(in, "BODY"))
+        return text_key(p, KEY_BODY);
+    if (imap_keyword(in, "TEXT"))
+        return text_key(p, KEY_TEXT);
+    if (imap_keyword(in, "HEADER"))
+        return header_key(p, NULL);
+    static const char *const fields[] = {"BCC", "CC", "FROM", "SUBJECT", "TO"};
+    for (size_t i = 0; i < ARRAY_LEN(fields); i++)
+        if (imap_keyword(in, fields[i]))
+            return header_key(p, fields[i]);
+    static const struct {
+        const char *word;
+        enum kind kind;
+        bool from, to;
+    } dates[] = {{"BEFORE", KEY_ARRIVED, false, true}, {"ON", KEY_ARRIVED, true, true},
+                 {"SINCE", KEY_ARRIVED, true, false},  {"SENTBEFORE", KEY_SENT, false, true},
+                 {"SENTON", KEY_SENT, true, true},     {"SENTSINCE", KEY_SENT, true, false},
+                 {"SAVEDBEFORE", KEY_SAVED, false, true}, {"SAVEDON", KEY_SAVED, true, true},
+                 {"SAVEDSINCE", KEY_SAVED, true, false}};
+    for (size_t i = 0; i < ARRAY_LEN(dates); i++)
+        if (imap_keyword(in, dates[i].word))
+            return date_key(p, dates[i].kind, dates[i].from, dates[i].to);
+    if (imap_keyword(in, "SAVEDATESUPPORTED"))
+        return key_new(p, KEY_ALL);
+    if (imap_keyword(in, "MODSEQ"))
+        return modseq_key(p);
+    if (imap_keyword(in, "EMAILID"))
+        return id_key(p, KEY_EMAILID);
+    if (imap_keyword(in, "THREADID")) /* no message has one */
+        return id_key(p, KEY_NONE);
+    if (imap_keyword(in, "OLDER"))
+        return within_key(p, true);
+    if (imap_keyword(in, "YOUNGER"))
+        return within_key(p, false);
+    return fail(p, "unknown search key");
+}
+
+struct search *
+search_parse(struct session *s, struct slice charset)
+{
+    struct search_parse p = {.s = s, .charset = charset};
+    struct search *all = key_new(&p, KEY_AND), **end = &all->first;
+    s->search_modseq = false;
+    for (;;) {
+        *end = parse_key(&p, 0);
+        if (!*end)
+            return NULL;
+        end = &(*end)->next;
+        if (imap_at_end(&s->in))
+            return all;
+        if (imap_space(&s->in) < 0)
+            return NULL;
+        if (imap_at_end(&s->in))
+            return all;
+    }
+}
+
+/* ---- matching ---- */
+
+struct match {
+    struct session *s;
+    struct arena *arena; /* of the message */
+    uint32_t uid;
+    size_t sequence;
+    struct folder_content content;
+    bool has_content, is_gone, failed;
+    struct mime_part *parts;
+
+    struct err *err;
+};
+
+static struct folder_message *
+message_of(struct match *m)
+{
+    struct folder_message *message = folder_find(m->s->selected->folder, m->uid);
+    m->is_gone = m->is_gone || !message;
+    return message;
+}
+
+static bool
+load(struct match *m)
+{
+    struct folder_message *message = message_of(m);
+    if (m->has_content)
+        return true;
+    if (!message || m->failed)
+        return false;
+    if (folder_read(m->s->selected->folder, message, &m->content, m->err) < 0) {
+        m->is_gone = m->err->kind == ERR_PERM;
+        m->failed = !m->is_gone;
+        return false;
+    }
+    m->has_content = true;
+    m->parts = mime_parse_top(m->arena, m->content.bytes);
+    return true;
+}
+
+static struct slice
+folded_value(struct match *m, struct slice value)
+{
+    struct buf words = {0}, folded = {0};
+    mime_decode_words(mime_unfold(m->arena, value), &words);
+    search_fold(buf_slice(&words), &folded);
+    struct slice result = arena_slice(m->arena, buf_slice(&folded));
+    buf_release(&words);
+    buf_release(&folded);
+    return result;
+}
+
+static bool
+match_header(struct match *m, const struct search *key)
+{
+    struct slice name, value;
+    if (!load(m))
+        return false;
+    struct slice rest = m->parts->header;
+    while (mime_field_next(&rest, &name, &value))
+        if (slice_equal_fold(name, key->field) && contains(folded_value(m, value), key->text))
+            return true;
+    return false;
+}
+
+static bool
+match_all_headers(struct match *m, struct slice header, struct slice text)
+{
+    struct slice name, value;
+    while (mime_field_next(&header, &name, &value)) {
+        struct buf whole = {0};
+        buf_append_slice(&whole, name);
+        buf_append_text(&whole, ": ");
+        search_fold(name, &whole);
+        whole.len = name.len + 2;
+        buf_append_slice(&whole, folded_value(m, value));
+        bool found = contains(buf_slice(&whole), text);
+        buf_release(&whole);
+        if (found)
+            return true;
+    }
+    return false;
+}
+
+/* Text parts decoded, to UTF-8, folded; other parts are not looked into (RFC 3501 leaves it to us), messages within are. */
+static bool
+match_part(struct match *m, const struct mime_part *part, struct slice text)
+{
+    for (unsigned i = 0; i < part->part_count; i++)
+        if (match_all_headers(m, part->parts[i]->header, text) || match_part(m, part->parts[i], text))
+            return true;
+    if (part->is_multipart)
+        return false;
+    if (part->message)
+        return match_all_headers(m, part->message->header, text) || match_part(m, part->message, text);
+    if (!slice_equal_text_fold(part->type, "text"))
+        return false;
+    struct buf decoded = {0}, utf8 = {0}, folded = {0};
+    mime_decode(part->body, part->encoding, &decoded);
+    mime_to_utf8(buf_slice(&decoded), mime_parameter(part->parameters, part->parameter_count, "charset"), &utf8);
+    buf_release(&decoded);
+    search_fold(buf_slice(&utf8), &folded);
+    buf_release(&utf8);
+    bool found = contains(buf_slice(&folded), text);
+    buf_release(&folded);
+    return found;
+}
+
+static bool
+match_body(struct match *m, const struct search *key)
+{
+    if (!load(m))
+        return false;
+    if (key->kind == KEY_TEXT && match_all_headers(m, m->parts->header, key->text))
+        return true;
+    return match_part(m, mime_parse(m->arena, m->content.bytes), key->text);
+}
+
+/* Days are those of the date as written, whatever the zone (RFC 3501). */
+static bool
+match_sent(struct match *m, const struct search *key)
+{
+    struct slice value;
+    int64_t seconds;
+    int zone;
+    if (!load(m) || !mime_field_find(m->parts->header, "date", &value) || !mime_date(value, &seconds, &zone))
+        return false;
+    seconds += zone * 60;
+    return seconds >= key->low && seconds < key->high;
+}
+
+static bool
+match_arrived(struct match *m, const struct search *key)
+{
+    struct folder_message *message = message_of(m);
+    if (!message)
+        return false;
+    time_t when = folder_message_time(m->s->selected->folder, message);
+    struct tm tm;
+    localtime_r(&when, &tm);
+    int64_t local = key->low % 86400 == 0 || key->high % 86400 == 0 ? (int64_t)when + tm.tm_gmtoff : (int64_t)when;
+    return local >= key->low && local < key->high;
+}
+
+static bool
+match_saved(struct match *m, const struct search *key)
+{
+    struct folder_message *message = message_of(m);
+    struct tm tm;
+    time_t when;
+    if (!message || !attributes_save_date(message, &when))
+        return false;
+    localtime_r(&when, &tm);
+    int64_t local = (int64_t)when + tm.tm_gmtoff;
+    return local >= key->low && local < key->high;
+}
+
+static bool
+match_email_id(struct match *m, const struct search *key)
+{
+    char id[OBJECT_ID_SIZE];
+    if (!load(m))
+        return false;
+    attributes_email_id(m->content.bytes, id);
+    return slice_equal_text(key->text, id);
+}
+
+static bool
+match_keyword(struct match *m, const struct search *key)
+{
+    struct folder *folder = m->s->selected->folder;
+    struct folder_message *message = message_of(m);
+    struct err err;
+    if (!message)
+        return false;
+    int number = folder_keyword_number(folder, key->keyword, false, &err);
+    return (number >= 0 && (message->keywords & (1U << number))) != key->off;
+}
+
+static bool
+match_set(struct match *m, const struct search *key)
+{
+    if (!key->set.is_saved)
+        return imap_set_has(&key->set, key->kind == KEY_UID ? m->uid : (uint32_t)m->sequence);
+    for (size_t i = 0; i < m->s->saved_count; i++)
+        if (m->s->saved[i] == m->uid)
+            return true;
+    return false;
+}
+
+/* Depth is bounded by SEARCH_DEPTH. */
+static bool
+matches(struct match *m, const struct search *key)
+{
+    struct folder_message *message = message_of(m);
+    struct err err;
+    if (!message)
+        return false;
+    switch (key->kind) {
+    case KEY_ALL: return true;
+    case KEY_AND:
+        for (const struct search *each = key->first; each; each = each->next)
+            if (!matches(m, each))
+                return false;
+        return true;
+    case KEY_OR: return matches(m, key->first) || matches(m, key->second);
+    case KEY_NOT: return !matches(m, key->first);
+    case KEY_FLAGS: return ((message->flags & key->flags) != 0) != key->off;
+    case KEY_KEYWORD: return match_keyword(m, key);
+    case KEY_RECENT: return view_is_recent(&m->s->view, m->uid) != key->off;
+    case KEY_SET:
+    case KEY_UID: return match_set(m, key);
+    case KEY_LARGER: return folder_message_size(m->s->selected->folder, message, &err) > key->size;
+    case KEY_SMALLER: return folder_message_size(m->s->selected->folder, message, &err) < key->size;
+    case KEY_ARRIVED: return match_arrived(m, key);
+    case KEY_SENT: return match_sent(m, key);
+    case KEY_HEADER: return match_header(m, key);
+    case KEY_BODY:
+    case KEY_TEXT: return match_body(m, key);
+    case KEY_SAVED: return match_saved(m, key);
+    case KEY_EMAILID: return match_email_id(m, key);
+    case KEY_NONE: return false;
+    case KEY_MODSEQ: return message->modseq >= key->size;
+    }
+    return false;
+}
+
+/* RFC 9585 */
+static void may_wait
+tell_progress(struct session *s, size_t done, usec_t *told)
+{
+    if (settings.progress_time == 0 || loop_now() - *told < settings.progress_time)
+        return;
+    *told = loop_now();
+    stream_set_deadline(s->stream, loop_now() + settings.idle_timeout);
+    session_printf(s, "* OK [INPROGRESS (\"%s\" %zu %zu)] Searching.\r\n", s->tag, done, s->view.count);
+    (void)!stream_flush(s->stream, NULL); /* a failure shows at the next read */
+}
+
+int
+search_run(struct session *s, const struct search *search, uint32_t **uids, size_t *count, struct err *err)
+{
+    enum { TURN = 64 }; /* messages that were read before others get a turn */
+    struct match m = {.s = s, .arena = arena_new(), .err = err};
+    unsigned read = 0;
+    usec_t told = loop_now();
+    *uids = arena_array(s->cmd, s->view.count + 1, sizeof(**uids));
+    *count = 0;
+    for (size_t i = 0; i < s->view.count && !m.failed && !s->stopping; i++) {
+        m.uid = s->view.uids[i];
+        m.sequence = i + 1;
+        m.is_gone = false;
+        if (matches(&m, search) && !m.is_gone)
+            (*uids)[(*count)++] = m.uid;
+        if (m.has_content) {
+            folder_content_release(&m.content);
+            m.has_content = false;
+            arena_reset(m.arena);
+            if (++read % TURN == 0 && task_yield(err) < 0)
+                m.failed = true;
+            if (read % TURN == 0)
+                tell_progress(s, i + 1, &told);
+        }
+    }
+    arena_free(&m.arena);
+    return m.failed ? -1 : 0;
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* imap/thread.h: messages as conversations (RFC 5256 section 3): by subject and by references. */
+#ifndef IMAP_THREAD_H
+#define IMAP_THREAD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/base/arena.h"
+#include "lib/base/slice.h"
+
+/* What threading knows of a message. */
+struct thread_message {
+    uint32_t uid;
+    int64_t sent;
+    struct slice subject; /* base subject */
+    bool is_reply;
+    struct slice id;          /* its Message-ID, "" if none */
+    struct slice *references; /* oldest first; the parent last */
+    unsigned reference_count;
+};
+
+struct thread_node {
+    struct thread_message *message; /* NULL: a parent that is not here */
+    struct thread_node *parent, *child, *next;
+};
+
+/* The roots, chained by next, in the arena. */
+struct thread_node *thread_by_subject(struct arena *, struct thread_message *, size_t count);
+struct thread_node *thread_by_references(struct arena *, struct thread_message *, size_t count);
+
+#endif

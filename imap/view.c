@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "imap/view.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "imap/session.h"
+#include "lib/base/check.h"
+#include "lib/imap/output.h"
+
+static void
+append(struct view *view, uint32_t uid)
+{
+    if (view->count == view->size) {
+        view->size = view->size ? 2 * view->size : 64;
+        view->uids = realloc(view->uids, view->size * sizeof(*view->uids));
+        if (!view->uids)
+            fatal("out of memory");
+    }
+    view->uids[view->count++] = uid;
+}
+
+void
+view_init(struct view *view, const struct folder *folder)
+{
+    *view = (struct view){.uid_validity = folder_uid_validity(folder),
+                          .change = folder_change(folder),
+                          .recent_from = UINT32_MAX};
+    for (size_t i = 0; i < folder_count(folder); i++)
+        append(view, folder_at(folder, i)->uid);
+}
+
+void
+view_release(struct view *view)
+{
+    free(view->uids);
+    free(view->doubtful);
+    *view = (struct view){0};
+}
+
+size_t
+view_lower_bound(const struct view *view, uint32_t uid)
+{
+    size_t low = 0, high = view->count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (view->uids[middle] < uid)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+size_t
+view_sequence(const struct view *view, uint32_t uid)
+{
+    size_t at = view_lower_bound(view, uid);
+    return at < view->count && view->uids[at] == uid ? at + 1 : 0;
+}
+
+bool
+view_is_recent(const struct view *view, uint32_t uid)
+{
+    return uid >= view->recent_from;
+}
+
+void
+view_doubt(struct view *view, uint32_t uid)
+{
+    if (view->doubtful_count == view->doubtful_size) {
+        view->doubtful_size = view->doubtful_size ? 2 * view->doubtful_size : 64;
+        view->doubtful = realloc(view->doubtful, view->doubtful_size * sizeof(*view->doubtful));
+        if (!view->doubtful)
+            fatal("out of memory");
+    }
+    view->doubtful[view->doubtful_count++] = uid;
+}
+
+static void
+tell_vanished(const struct view *view, const struct folder *folder, struct buf *out)
+{
+    struct imap_set_writer uids = {.out = out};
+    buf_append_text(out, "* VANISHED ");
+    for (size_t i = 0; i < view->count; i++)
+        if (!folder_find(folder, view->uids[i]))
+            imap_set_add(&uids, view->uids[i]);
+    imap_set_close(&uids);
+    buf_append_text(out, "\r\n");
+}
+
+/* From the end, so that each number is right when the client reads it. */
+static void
+tell_expunged(struct view *view, const struct folder *folder, struct buf *out)
+{
+    size_t gone = 0;
+    for (size_t i = view->count; i > 0; i--)
+        if (!folder_find(folder, view->uids[i - 1])) {
+            if (!view->uid_only && !view->qresync)
+                buf_printf(out, "* %zu EXPUNGE\r\n", i);
+            gone++;
+        }
+    if (!gone)
+        return;
+    if (view->uid_only || view->qresync)
+        tell_vanished(view, folder, out);
+    for (size_t i = 0; i < view->count; i++)
+        if (!folder_find(folder, view->uids[i]))
+            view->uids[i] = 0;
+    size_t kept = 0;
+    for (size_t i = 0; i < view->count; i++)
+        if (view->uids[i])
+            view->uids[kept++] = view->uids[i];
+    view->count = kept;
+}
+
+static void
+tell_new(struct view *view, const struct folder *folder, struct buf *out)
+{
+    uint32_t last = view->count ? view->uids[view->count - 1] : 0;
+    size_t before = view->count, recent = 0;
+    for (size_t i = last == UINT32_MAX ? folder_count(folder) : folder_lower_bound(folder, last + 1);
+         i < folder_count(folder); i++)
+        append(view, folder_at(folder, i)->uid);
+    if (view->count == before)
+        return;
+    for (size_t i = 0; i < view->count; i++)
+        recent += view_is_recent(view, view->uids[i]);
+    buf_printf(out, "* %zu EXISTS\r\n* %zu RECENT\r\n", view->count, recent);
+}
+
+void
+view_begin_flags(const struct view *view, size_t sequence, uint32_t uid, struct buf *out)
+{
+    if (view->uid_only)
+        buf_printf(out, "* %u UIDFETCH (FLAGS ", uid);
+    else
+        buf_printf(out, "* %zu FETCH (UID %u FLAGS ", sequence, uid);
+}
+
+void
+view_put_flags(const struct view *view, const struct folder *folder, size_t sequence,
+               const struct folder_message *message, struct buf *out)
+{
+    view_begin_flags(view, sequence, message->uid, out);
+    session_put_flags(out, folder, message, view_is_recent(view, message->uid));
+    if (view->condstore && message->modseq)
+        buf_printf(out, " MODSEQ (%llu)", (unsigned long long)message->modseq);
+    buf_append_text(out, ")\r\n");
+}
+
+static void
+tell_flags(struct view *view, const struct folder *folder, size_t known, struct buf *out)
+{
+    size_t doubt = 0;
+    for (size_t i = 0; i < known; i++) {
+        const struct folder_message *message = folder_find(folder, view->uids[i]);
+        while (doubt < view->doubtful_count && view->doubtful[doubt] < view->uids[i])
+            doubt++;
+        bool doubtful = doubt < view->doubtful_count && view->doubtful[doubt] == view->uids[i];
+        if (!message || (message->change <= view->change && !doubtful))
+            continue;
+        view_put_flags(view, folder, i + 1, message, out);
+    }
+}
+
+void
+view_update(struct view *view, const struct folder *folder, bool expunges, struct buf *out)
+{
+    if (!view->restored && folder_change(folder) == view->change && (!expunges || view->count == folder_count(folder)))
+        return;
+    if (expunges)
+        tell_expunged(view, folder, out);
+    size_t known = view->count;
+    tell_new(view, folder, out);
+    tell_flags(view, folder, known, out);
+    view->change = folder_change(folder);
+    view->restored = view->restored && !expunges;
+    view->doubtful_count = 0;
+}

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The network side of POP3 and IMAP before a login: TLS, certificates, and those who mean harm."""
+import base64
+import os
+import socket
+import ssl
+import subprocess
+
+import pytest
+from reading import PASSWORD, Reading, make_certificate
+
+
+@pytest.fixture(scope="module")
+def server():
+    with Reading(users=4, settings={"login_client_connection_limit": "20", "login_tls_ask_ccert": "yes",
+                                    "login_tls_CAfile": "$config_directory/reading.crt"}) as mail:
+        yield mail
+
+
+def dial(port):
+    s = socket.create_connection(("127.0.0.1", port), 60)
+    return s, s.makefile("rb")
+
+
+def certificate_serial(server):
+    with socket.create_connection(("127.0.0.1", server.imaps_port), 60) as s:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        with context.wrap_socket(s) as t:
+            assert t.recv(100)
+            return t.getpeercert(binary_form=True)
+
+
+@pytest.mark.parametrize("port,before,switch,answer,after", [
+    ("imap_port", b"", b"a STARTTLS\r\n", b"a OK", b"x CAPABILITY\r\n"),
+    ("pop3_port", b"", b"STLS\r\n", b"+OK", b"CAPA\r\n")])
+def test_what_came_before_tls_does_not_count(server, port, before, switch, answer, after):
+    s, f = dial(getattr(server, port))
+    f.readline()
+    s.sendall(switch + after + b"b NOOP\r\n")  # in one packet, as somebody between would add it
+    assert f.readline().startswith(answer)
+    t = server.tls().wrap_socket(s, server_hostname="localhost")
+    t.sendall(b"q LOGOUT\r\n" if port == "imap_port" else b"QUIT\r\n")
+    got = b""
+    while more := t.recv(1000):
+        got += more
+    if port == "imap_port":
+        assert got == b"* BYE Logging out\r\nq OK Logout completed.\r\n"
+    else:
+        assert got == b"+OK Bye.\r\n"
+
+
+def test_a_user_name_from_before_stls_is_forgotten(server):
+    s, f = dial(server.pop3_port)
+    f.readline()
+    s.sendall(b"USER u1@read.test\r\n")
+    assert f.readline().startswith(b"+OK")
+    s.sendall(b"STLS\r\n")
+    assert f.readline().startswith(b"+OK")
+    t = server.tls().wrap_socket(s, server_hostname="localhost")
+    t.sendall(b"PASS " + PASSWORD.encode() + b"\r\n")
+    assert t.recv(100).startswith(b"-ERR")
+
+
+@pytest.mark.parametrize("literal", [b"{4294967295}", b"{99999999999999999999}", b"{4294967295+}", b"{70000+}"])
+def test_literals_before_a_login_are_limited(server, literal):
+    s, f = dial(server.imap_port)
+    f.readline()
+    s.sendall(b"a LOGIN u1@read.test " + literal + b"\r\n")
+    line = f.readline()
+    assert line.startswith((b"a BAD", b"* BYE", b"")) and not line.startswith(b"+"), line
+
+
+def test_slow_connections_of_a_client_leave_room(server):
+    held = []
+    refused = 0
+    for _ in range(60):
+        s, f = dial(server.imap_port)
+        refused += b"LIMIT" in f.readline()
+        held.append((s, f))
+    assert refused > 0
+    server.wait_log(r"too many connections without a login")
+    for s, f in held:
+        f.close()
+        s.close()
+    server.wait(lambda: can_log_in(server), 30, "a login after they have gone", 0.2)
+
+
+def can_log_in(server):
+    try:
+        server.imap(1).logout()
+        return True
+    except Exception:
+        return False
+
+
+def test_a_trusted_certificate_logs_in_by_external(server):
+    for name, trusted in (("u2@read.test", True), ("u3@read.test", False)):
+        cert, key = f"{server.base}/client.crt", f"{server.base}/client.key"
+        sign = ["-CA", f"{server.etc}/reading.crt", "-CAkey", f"{server.etc}/reading.key"] if trusted else []
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+                        "-subj", f"/CN={name}", "-keyout", key, "-out", cert, *sign], check=True, capture_output=True)
+        context = server.tls()
+        context.load_cert_chain(cert, key)
+        s, _ = dial(server.imaps_port)
+        t = context.wrap_socket(s, server_hostname="localhost")
+        f = t.makefile("rb")
+        assert (b"AUTH=EXTERNAL" in f.readline()) == trusted
+        t.sendall(b"a AUTHENTICATE EXTERNAL " + base64.b64encode(name.encode()) + b"\r\n")
+        answer = f.readline()
+        assert answer.startswith(b"a OK" if trusted else b"a NO"), answer
+
+
+def test_a_renewed_certificate_is_shown_without_a_restart(server):
+    before = certificate_serial(server)
+    make_certificate(server.base)
+    for name in ("reading.key", "reading.crt"):
+        os.rename(f"{server.base}/{name}", f"{server.etc}/{name}")
+    server.wait(lambda: certificate_serial(server) != before, 30, "the new certificate", 0.5)
+    server.imap(1, tls=True).logout()
+
+
+def test_a_link_to_another_users_mail_leads_nowhere(server):
+    """Virtual users share a uid: what keeps them apart is what each one's process may reach."""
+    if os.geteuid():
+        pytest.skip("needs Landlock in a process that began as root")
+    server.put(3, b"Subject: secret of u3\r\n\r\nx\r\n")
+    c = server.imap(4)  # whose mailbox is made now
+    assert c.select("INBOX")[0] == "OK"
+    os.symlink(server.maildir(3), f"{server.maildir(4)}/.theirs")
+    assert c.select("theirs")[0] == "NO"
+    c.logout()
