@@ -88,7 +88,7 @@ struct server {
     struct link *anvil; /* NULL: no counting */
 };
 
-/* Before the sandbox: reads settings, files, keys. *server lives in arena. */
+/* Before the sandbox: reads settings, files, keys. *server lives in arena; the conf must live as long. */
 struct server *server_new(struct arena *, const struct conf *, const char *service, struct err *) MUST_USE;
 
 /* For a session that is run by hand (sendmail -bs): no restrictions, tables, logins or TLS, and no links. As mail_owner's process

@@ -229,14 +229,16 @@ fake_server_new(struct arena *arena, const char *main_cf)
     struct server *server = server_new(arena, conf, "smtp", &err);
     if (!server)
         fatal("server_new: %s", err.text);
-    conf_free(&conf);
     return server;
 }
 
 void
 fake_server_free(struct server **server)
 {
+    struct conf *conf = (struct conf *)(uintptr_t)(*server)->conf;
+
     server_free(server);
+    conf_free(&conf);
 }
 
 struct serving {
