@@ -12,6 +12,7 @@
 #include "lib/run/task.h"
 #include "qmgr/active.h"
 #include "qmgr/message.h"
+#include "qmgr/replay.h"
 #include "qmgr/scan.h"
 #include "qmgr/segment.h"
 
@@ -183,10 +184,12 @@ on_control(struct link_request *request, struct link_message *in, void *ctx)
 
     (void)ctx;
     link_close_fds(in);
-    if (strcmp(control->command, "list") == 0)
+    if (strcmp(control->command, "list") == 0) {
+        replay_now();
         list_messages(link_request_arena(request), &list);
-    else if (strcmp(control->command, "files") == 0)
+    } else if (strcmp(control->command, "files") == 0) {
         active_file(*control->queue_id ? control->queue_id : NULL, loop_now() + FILES_TIME);
+    }
     link_reply(request, &type_queue_list, &list, slice_make(NULL, 0), NULL, 0);
 }
 

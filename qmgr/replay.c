@@ -23,6 +23,8 @@
 
 enum { NAME_LEN = 8 };
 #define LOOK_THROUGH_TIME SECONDS(10)
+#define ANNOUNCE_TIME     SECONDS(2) /* after a start: cleanup processes have come back to us by then */
+#define ANNOUNCE_PAUSE    (100 * 1000)
 
 /* An image. */
 struct found {
@@ -61,6 +63,15 @@ static int journal_fd = -1;
 /* Segments that were locked when we looked and that nobody has told us of: their writers will announce them, or die. */
 static bool strangers;
 static bool watching;
+static usec_t started;
+
+/* One at a time. */
+static bool busy;
+static struct task_cond idle;
+
+/* When the directory was looked through last, and its time then. */
+static usec_t looked;
+static struct timespec changed;
 
 void
 replay_init(const struct queue_dir *dir, int fd)
@@ -288,10 +299,15 @@ take_up_all(struct candidate *candidate)
 static void may_wait
 take_over_all(struct takeover *takeover)
 {
+    while (busy)
+        task_wait_always(&idle);
+    busy = true;
     task_run_blocking(run, takeover);
     for (struct candidate *candidate = takeover->candidates; candidate; candidate = candidate->next)
         take_up_all(candidate);
     segment_sweep_unused(journal_fd);
+    busy = false;
+    task_wake_all(&idle);
 }
 
 int may_wait
@@ -341,40 +357,55 @@ replay_orphans(void)
 /* A writer may die before it has told us of its segment: the directory is looked through again when it changed (a new
  * segment), while there are strangers, and now and then in any case. */
 static bool
-must_look_through(struct timespec *changed, usec_t *last)
+must_look_through(void)
 {
     struct stat st;
-    bool due = strangers || loop_now() - *last > LOOK_THROUGH_TIME;
+    bool due = strangers || loop_now() - looked > LOOK_THROUGH_TIME;
 
-    if (fstat(journal_fd, &st) == 0 &&
-        (st.st_mtim.tv_sec != changed->tv_sec || st.st_mtim.tv_nsec != changed->tv_nsec)) {
-        *changed = st.st_mtim;
+    if (fstat(journal_fd, &st) == 0 && (st.st_mtim.tv_sec != changed.tv_sec || st.st_mtim.tv_nsec != changed.tv_nsec)) {
+        changed = st.st_mtim;
         due = true;
     }
     if (due)
-        *last = loop_now();
+        looked = loop_now();
     return due;
+}
+
+static void may_wait
+look(void)
+{
+    struct err err;
+
+    if (!must_look_through())
+        replay_orphans();
+    else if (replay_all(&err) < 0)
+        log_warning("%s", err.text);
 }
 
 static void
 watch(void *arg)
 {
-    struct timespec changed = {0};
-    usec_t last = 0;
-    struct err err, why;
+    struct err err;
 
     (void)arg;
-    while (task_sleep(SECONDS(1), &err) == 0) {
-        if (!must_look_through(&changed, &last))
-            replay_orphans();
-        else if (replay_all(&why) < 0)
-            log_warning("%s", why.text);
-    }
+    while (task_sleep(SECONDS(1), &err) == 0)
+        look();
 }
 
 void
 replay_watch(void)
 {
     watching = true;
+    started = loop_now();
     task_spawn(service_tasks(), "replay", watch, NULL);
+}
+
+void may_wait
+replay_now(void)
+{
+    struct err err;
+
+    look();
+    while (strangers && loop_now() - started < ANNOUNCE_TIME && task_sleep(ANNOUNCE_PAUSE, &err) == 0)
+        look();
 }

@@ -20,4 +20,8 @@ void replay_watch(void);
 /* One try for all of those, now. */
 void may_wait replay_orphans(void);
 
+/* What the watch would find within a second, now; in the first seconds after a start also what cleanup processes have yet
+ * to announce again. So a list of the queue leaves out nothing that lies there. */
+void may_wait replay_now(void);
+
 #endif

@@ -150,10 +150,12 @@ serve(int fd, const struct net_addr *peer, unsigned socket)
     (void)peer;
     (void)socket;
     stream_set_deadline(stream, loop_now() + CLIENT_TIME);
-    put_journal(arena, seen, &out);
+    /* In the order in which a message passes, so that none that moves on meanwhile is left out: maildrop, journal, files. */
+    result = send_queue(stream, queue_dir_all[0], seen, &err);
+    if (result == 0)
+        put_journal(arena, seen, &out);
     stream_write(stream, out.ptr, out.len);
-    result = stream_flush(stream, &err);
-    for (unsigned i = 0; queue_dir_all[i] && result == 0; i++)
+    for (unsigned i = 1; queue_dir_all[i] && result == 0; i++)
         result = send_queue(stream, queue_dir_all[i], seen, &err);
     buf_clear(&out);
     queue_list_encode_end(&out);

@@ -232,7 +232,8 @@ class Run:
         self.wait_settled()
         try:
             end = time.monotonic() + self.o.patience
-            while not self.mail.is_empty() and time.monotonic() < end:
+            # Twice: a look at one queue after the other misses what goes back from deferred to active meanwhile.
+            while not (self.mail.is_empty() and self.mail.is_empty()) and time.monotonic() < end:
                 self.mail.flush()
                 time.sleep(1)
             self.mail.stop()
