@@ -291,24 +291,46 @@ expand(const struct context *c, const char *word, char **result, const char **ds
     return err_set(err, ERR_PERM, "bad address syntax: $%s begins with '-'", first->name);
 }
 
+static struct context
+context_of(const struct pipe_attributes *attributes, const struct pipe_settings *settings, const struct delivery *d)
+{
+    return (struct context){.attributes = attributes,
+                            .settings = settings,
+                            .delivery = d,
+                            .envelope = source_envelope(d->source),
+                            .arena = d->arena};
+}
+
+int
+pipe_check_recipient(const struct pipe_attributes *attributes, const struct pipe_settings *settings,
+                     const struct delivery *d, unsigned i, const char **dsn, struct err *err)
+{
+    struct context c = context_of(attributes, settings, d);
+    char *word;
+
+    c.recipient = &d->request->recipients[i];
+    for (char **at = attributes->argv; *at; at++)
+        if (is_of_recipient(*at) && expand(&c, *at, &word, dsn, err) < 0)
+            return -1;
+    return 0;
+}
+
 int
 pipe_arguments(const struct pipe_attributes *attributes, const struct pipe_settings *settings, const struct delivery *d,
                char ***argv, const char **dsn, struct err *err)
 {
-    struct context c = {.attributes = attributes,
-                        .settings = settings,
-                        .delivery = d,
-                        .envelope = source_envelope(d->source),
-                        .arena = d->arena};
+    struct context c = context_of(attributes, settings, d);
     size_t words = 0, count = 0, recipients = d->request->recipient_count;
 
     while (attributes->argv[words])
         words++;
     *argv = arena_array(d->arena, words * (recipients ? recipients : 1) + 1, sizeof **argv);
     for (size_t i = 0; i < words; i++) {
-        size_t times = is_of_recipient(attributes->argv[i]) ? recipients : 1;
+        bool repeats = is_of_recipient(attributes->argv[i]);
 
-        for (size_t n = 0; n < times; n++) {
+        for (size_t n = 0; n < (repeats ? recipients : 1); n++) {
+            if (repeats && d->is_done[n])
+                continue;
             c.recipient = &d->request->recipients[n];
             if (expand(&c, attributes->argv[i], &(*argv)[count++], dsn, err) < 0)
                 return -1;

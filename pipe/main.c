@@ -23,27 +23,32 @@ static struct {
 
 /* ---- results ---- */
 
-static void
-finish(struct delivery *d, const char *dsn, const char *reason, const char *diagnostic)
+static struct delivery_status
+status_of(const struct delivery *d, const char *dsn, const char *reason, const char *diagnostic)
 {
-    char code[16];
+    char *code = arena_strdup(d->arena, dsn);
     int result = dsn[0] == '2' ? DELIVERED_SENT : dsn[0] == '5' ? DELIVERED_BOUNCED : DELIVERED_DEFERRED;
 
-    snprintf(code, sizeof code, "%s", dsn);
     if (result == DELIVERED_BOUNCED && state.settings.soft_bounce) {
         result = DELIVERED_DEFERRED;
         code[0] = '4';
     }
-    delivery_result_rest(
-        d, &(struct delivery_status){.result = result,
-                                     .dsn = code,
-                                     .reason = reason,
-                                     .relay = d->request->transport,
-                                     .diag_type = *diagnostic ? "x-unix" : NULL,
-                                     .diag_text = *diagnostic ? diagnostic : NULL,
-                                     .action = result == DELIVERED_SENT && (state.attributes.flags & PIPE_FINAL)
-                                                   ? "delivered"
-                                                   : NULL});
+    return (struct delivery_status){
+        .result = result,
+        .dsn = code,
+        .reason = reason,
+        .relay = d->request->transport,
+        .diag_type = *diagnostic ? "x-unix" : NULL,
+        .diag_text = *diagnostic ? diagnostic : NULL,
+        .action = result == DELIVERED_SENT && (state.attributes.flags & PIPE_FINAL) ? "delivered" : NULL};
+}
+
+static void
+finish(struct delivery *d, const char *dsn, const char *reason, const char *diagnostic)
+{
+    struct delivery_status status = status_of(d, dsn, reason, diagnostic);
+
+    delivery_result_rest(d, &status);
 }
 
 static void
@@ -98,6 +103,27 @@ decide(struct delivery *d)
     return false;
 }
 
+/* Recipients whose arguments would be options get their result; the others don't suffer. True: some are left. */
+static bool
+sort_out(struct delivery *d)
+{
+    bool left = false;
+
+    for (unsigned i = 0; i < d->request->recipient_count; i++) {
+        const char *dsn = "5.3.0";
+        struct delivery_status status;
+        struct err err;
+
+        if (pipe_check_recipient(&state.attributes, &state.settings, d, i, &dsn, &err) == 0) {
+            left = true;
+            continue;
+        }
+        status = status_of(d, dsn, err.text, "");
+        delivery_result(d, i, &status);
+    }
+    return left;
+}
+
 /* ---- a delivery ---- */
 
 static void may_wait
@@ -135,7 +161,7 @@ deliver(struct delivery *d)
             return;
     state.running++;
     service_report_load(state.running);
-    if (!decide(d))
+    if (!decide(d) && sort_out(d))
         run(d);
     state.running--;
     service_report_load(state.running);

@@ -158,6 +158,11 @@ def test_what_outsiders_chose_never_becomes_an_option(place, make_mail):
     subprocess.run([f"{mail.commands}/sendmail", "-C", mail.etc, "-f", "ok@src.test", "--", "-oQ/tmp@far.test", "fine@far.test"], input=b"Subject: x\n\nx\n",
                    check=True, timeout=60, env={"MAIL_CONFIG": mail.etc, "PATH": "/usr/bin:/bin"})
     mail.wait_log(r"to=<fine@far\.test>.*status=sent")
+    subprocess.run([f"{mail.commands}/sendmail", "-C", mail.etc, "-f", "ok@src.test", "--", "x+-rf@far.test", "well@far.test", "y+-i@far.test"],
+                   input=b"Subject: x\n\nx\n", check=True, timeout=60, env={"MAIL_CONFIG": mail.etc, "PATH": "/usr/bin:/bin"})
+    mail.wait_log(r"to=<(x\+-rf|y\+-i)@far\.test>.*dsn=5\.1\.3, status=bounced \(bad address syntax", count=2)
+    mail.wait_log(r"to=<well@far\.test>.*status=sent")
+    assert ["ok@src.test", "well", "", "well@far.test"] in [place.args(r) for r in place.runs()]
     assert not [r for r in place.runs() if not {"MAILER-DAEMON", "ok@src.test"} & set(place.args(r))]
     odd = ['"() { :;}; touch /tmp/x"@far.test', '"$(id)`id`|id"@far.test', '"a b;c"@far.test', '"+x"@far.test']
     for rcpt in odd:
