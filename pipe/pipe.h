@@ -50,8 +50,8 @@ int pipe_attributes_parse(char **args, const struct pipe_settings *, struct aren
 /* arguments.c */
 int pipe_macros_check(const char *argument, struct err *) MUST_USE;
 /* -1: what the sender of the message chose for recipient i would be taken for an option: *dsn gets the status. */
-int pipe_check_recipient(const struct pipe_attributes *, const struct pipe_settings *, const struct delivery *, unsigned i,
-                         const char **dsn, struct err *) MUST_USE;
+int pipe_check_recipient(const struct pipe_attributes *, const struct pipe_settings *, const struct delivery *,
+                         unsigned i, const char **dsn, struct err *) MUST_USE;
 /* The command's arguments for this delivery, for the recipients that have no result yet. -1: the same, for all. */
 int pipe_arguments(const struct pipe_attributes *, const struct pipe_settings *, const struct delivery *, char ***argv,
                    const char **dsn, struct err *) MUST_USE;

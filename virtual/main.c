@@ -108,14 +108,19 @@ find_mailbox(struct arena *arena, const char *address, struct mailbox *mailbox, 
 static void
 finish(struct delivery *d, unsigned i, const char *dsn, const char *reason)
 {
-    delivery_result(d, i,
-                    &(struct delivery_status){.result = *dsn == '2'   ? DELIVERED_SENT
-                                                        : *dsn == '5' ? DELIVERED_BOUNCED
-                                                                      : DELIVERED_DEFERRED,
-                                              .dsn = dsn,
-                                              .reason = reason,
-                                              .relay = "virtual",
-                                              .action = *dsn == '2' ? "delivered" : NULL});
+    struct delivery_status status = {.result = *dsn == '2'   ? DELIVERED_SENT
+                                               : *dsn == '5' ? DELIVERED_BOUNCED
+                                                             : DELIVERED_DEFERRED,
+                                     .dsn = dsn,
+                                     .reason = reason,
+                                     .relay = "virtual",
+                                     .action = *dsn == '2' ? "delivered" : NULL};
+
+    if (settings.soft_bounce && status.result == DELIVERED_BOUNCED) {
+        status.result = DELIVERED_DEFERRED;
+        status.dsn = arena_printf(d->arena, "4%s", dsn + 1);
+    }
+    delivery_result(d, i, &status);
 }
 
 static void

@@ -414,6 +414,18 @@ def test_virtual_mailboxes(make_mail, place, user):
     assert not mail.complaints()
 
 
+def test_soft_bounce_keeps_mail_of_unknown_users(make_mail, place, user):
+    ids = pwd.getpwnam(user)
+    mail = make_mail(settings=settings(place, virtual_mailbox_domains="v.test", virtual_mailbox_base=place, virtual_mailbox_maps="inline:{box@v.test=box}",
+                                       virtual_uid_maps=f"static:{ids.pw_uid}", virtual_gid_maps=f"static:{ids.pw_gid}", virtual_minimum_uid="1",
+                                       soft_bounce="yes", smtpd_reject_unlisted_recipient="no"))
+    assert send("a@src.test", ["none@v.test", "box@v.test", "no-such-user@local.test"], CONTENT, port=mail.port).code == 250
+    mail.wait_log(r"to=<box@v\.test>.*status=sent")
+    mail.wait_log(r"to=<none@v\.test>.*dsn=4\.1\.1, status=deferred \(unknown user")
+    mail.wait_log(r"to=<no-such-user@local\.test>.*dsn=4\.1\.1, status=deferred \(unknown user")
+    assert not mail.log(r"status=bounced|non-delivery")
+
+
 def test_uid_below_the_minimum_is_refused(make_mail, place, user):
     mail = make_mail(settings=settings(place, virtual_mailbox_domains="v.test", virtual_mailbox_base=place, virtual_mailbox_maps="static:box",
                                        virtual_uid_maps="static:0", virtual_gid_maps="static:1"))
