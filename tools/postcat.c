@@ -235,5 +235,7 @@ main(int argc, char **argv)
         print_file(fd, path, what);
         close(fd);
     }
+    if (by_id)
+        queue_command_end(&command);
     return fflush(stdout) == 0 ? 0 : 1;
 }

@@ -354,5 +354,7 @@ main(int argc, char **argv)
     who = login_sender_new(arena, conf, &settings);
     drop(&settings, who);
     report();
+    conf_free(&conf);
+    arena_free(&arena);
     return 0;
 }

@@ -202,6 +202,7 @@ check_right(struct queue_command *command, const char *parameter, const char *li
 int
 main(int argc, char **argv)
 {
+    struct arena *arena = arena_new();
     struct queue_command command;
     const char *config_directory = NULL, *argument = NULL;
     int action = 0, option;
@@ -224,7 +225,7 @@ main(int argc, char **argv)
     if (!action || optind < argc)
         fatal("%s", usage);
     fatal_set_status(EX_CONFIG);
-    queue_command_begin(&command, "postqueue", privileged_directory(arena_new(), config_directory), false);
+    queue_command_begin(&command, "postqueue", privileged_directory(arena, config_directory), false);
     if (action == 'p' || action == 'j')
         check_right(&command, "authorized_mailq_users", command.settings.authorized_mailq_users, "view the mail queue");
     else
@@ -237,5 +238,7 @@ main(int argc, char **argv)
     case 'i': flush_one(&command, argument); break;
     default: fatal("Flush service is not configured for destination \"%s\"", argument);
     }
+    queue_command_end(&command);
+    arena_free(&arena);
     return fflush(stdout) == 0 ? 0 : EX_IOERR;
 }

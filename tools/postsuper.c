@@ -384,5 +384,7 @@ main(int argc, char **argv)
     carry_out(&command, requests, count);
     keep_order(&command, structure, old_files);
     log_what_was_told(command.base.conf);
+    queue_command_end(&command.base);
+    arena_free(&arena);
     return 0;
 }

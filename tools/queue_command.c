@@ -35,6 +35,13 @@ queue_command_begin(struct queue_command *command, const char *argv0, const char
         fatal("%s", err.text);
 }
 
+void
+queue_command_end(struct queue_command *command)
+{
+    conf_free(&command->conf);
+    arena_free(&command->arena);
+}
+
 bool
 queue_command_is_owner(void)
 {

@@ -22,6 +22,9 @@ struct queue_command {
  * Fatal if anything is wrong. argv0 for messages. */
 void queue_command_begin(struct queue_command *, const char *argv0, const char *config_directory, bool open_queue);
 
+/* Frees what it holds. */
+void queue_command_end(struct queue_command *);
+
 /* May the user work on the queue's files: root, or the owner of the queue directory? */
 bool queue_command_is_owner(void);
 

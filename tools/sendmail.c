@@ -64,6 +64,7 @@ load_settings(struct sendmail *s)
     fatal_set_status(EX_CONFIG);
     if (!conf || tools_settings_load(&s->settings, conf, s->arena, &err) < 0)
         fatal("%s", err.text);
+    conf_free(&conf);
     fatal_set_status(EX_USAGE);
 }
 
@@ -334,5 +335,6 @@ main(int argc, char **argv)
     }
     case MODE_IGNORED: break;
     }
+    arena_free(&s.arena);
     return 0;
 }

@@ -25,6 +25,7 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from harness import Client, Instance  # noqa: E402
+from harness.instance import PEERS  # noqa: E402
 
 TOP = "/srv/lc"
 UID = 7000
@@ -548,7 +549,7 @@ def submit(mail, c):
 
 
 def observe(target):
-    root = "" if target == "postern" else f"/tmp/peers/{target}"
+    root = "" if target == "postern" else f"{PEERS}/{target}"
     scratch = mount_over(root)
     result = {}
     try:
