@@ -29,11 +29,12 @@ attributes_mailbox_id(const struct folder *folder, char id[OBJECT_ID_SIZE])
 }
 
 bool
-attributes_save_date(const struct folder_message *message, time_t *when)
+attributes_save_date(struct folder *folder, struct folder_message *message, time_t *when)
 {
+    const char *file = folder_message_file(folder, message);
     char *end;
-    long long seconds = strtoll(message->file, &end, 10);
-    if (*end != '.' || end - message->file < SAVED_DIGITS || seconds < 0)
+    long long seconds = strtoll(file, &end, 10);
+    if (*end != '.' || end - file < SAVED_DIGITS || seconds < 0)
         return false;
     *when = (time_t)seconds;
     return true;

@@ -19,7 +19,7 @@ void attributes_email_id(struct slice content, char id[OBJECT_ID_SIZE]);
 void attributes_mailbox_id(const struct folder *, char id[OBJECT_ID_SIZE]);
 
 /* When the message was put into this mailbox, which the name of its file tells; false: it does not. */
-bool attributes_save_date(const struct folder_message *, time_t *);
+bool attributes_save_date(struct folder *, struct folder_message *, time_t *);
 
 /* The first PREVIEW_LENGTH characters of the text that a reader would see first, as UTF-8 on one line; none: nothing is appended. */
 void attributes_preview(const struct mime_part *, struct buf *out);

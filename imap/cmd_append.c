@@ -291,8 +291,8 @@ note_quota(struct job *job)
     const struct folder *folder = job->box->folder;
     int64_t bytes = 0;
     for (size_t i = 0; i < job->count; i++) {
-        const struct folder_message *message = folder_find(folder, folder_uid_of(folder, job->names[i]));
-        bytes += message ? quota_size(message) : 0;
+        struct folder_message *message = folder_find(folder, folder_uid_of(folder, job->names[i]));
+        bytes += message ? quota_size(job->box->folder, message) : 0;
     }
     quota_note(job->s->mailboxes, job->box->name, bytes, (int64_t)job->count);
 }
@@ -376,7 +376,7 @@ finish_replace(struct job *job, uint32_t uid)
     struct err err;
     if (code)
         session_printf(s, "* OK [%s] The new message is there.\r\n", code);
-    int64_t size = old ? quota_size(old) : 0;
+    int64_t size = old ? quota_size(s->selected->folder, old) : 0;
     if (old && folder_expunge(s->selected->folder, old, &err) < 0)
         return imap_error(s, &err);
     if (folder_settle(s->selected->folder, &err) < 0)
@@ -401,12 +401,12 @@ cmd_replace(struct session *s)
         return imap_bad(s);
     }
     uint32_t uid = s->by_uid ? (uint32_t)number : s->view.uids[number - 1];
-    const struct folder_message *old = view_sequence(&s->view, uid) ? folder_find(s->selected->folder, uid) : NULL;
+    struct folder_message *old = view_sequence(&s->view, uid) ? folder_find(s->selected->folder, uid) : NULL;
     if (!old || s->read_only) {
         imap_skip_rest(&s->in);
         return imap_no(s, old ? NULL : "NONEXISTENT", old ? "The mailbox is selected read-only." : "No such message.");
     }
-    job.forgiven = (uint64_t)quota_size(old);
+    job.forgiven = (uint64_t)quota_size(s->selected->folder, old);
     job.box = take_mailbox(s, &reply);
     if (!job.box)
         return reply;

@@ -455,11 +455,11 @@ put_binary(struct answer *a, const struct item *item, const struct mime_part *me
 }
 
 static void
-put_save_date(struct answer *a, const struct folder_message *message)
+put_save_date(struct answer *a, struct folder_message *message)
 {
     time_t when;
     buf_append_text(&a->out, "SAVEDATE ");
-    if (message && attributes_save_date(message, &when))
+    if (message && attributes_save_date(a->s->selected->folder, message, &when))
         imap_put_date_time(&a->out, when);
     else
         buf_append_text(&a->out, "NIL");

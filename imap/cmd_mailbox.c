@@ -48,9 +48,12 @@ tell_flags(struct session *s, const struct folder *folder)
 static size_t
 first_unseen(const struct view *view, const struct folder *folder)
 {
+    size_t at = 0; /* of the folder, whose messages are those of the view, or more */
     for (size_t i = 0; i < view->count; i++) {
-        const struct folder_message *message = folder_find(folder, view->uids[i]);
-        if (message && !(message->flags & FLAG_SEEN))
+        while (at < folder_count(folder) && folder_at(folder, at)->uid < view->uids[i])
+            at++;
+        if (at < folder_count(folder) && folder_at(folder, at)->uid == view->uids[i] &&
+            !(folder_at(folder, at)->flags & FLAG_SEEN))
             return i + 1;
     }
     return 0;
@@ -87,8 +90,8 @@ select_mailbox(struct session *s, bool read_only)
     size_t recent = 0;
     if (moved)
         s->view.recent_from = moved;
-    for (size_t i = 0; i < s->view.count; i++)
-        recent += view_is_recent(&s->view, s->view.uids[i]);
+    for (size_t i = s->view.count; i > 0 && view_is_recent(&s->view, s->view.uids[i - 1]); i--)
+        recent++;
     tell_flags(s, box->folder);
     session_printf(s, "* %zu EXISTS\r\n* %zu RECENT\r\n", s->view.count, recent);
     s->view.uid_only = s->uid_only;
@@ -149,7 +152,7 @@ cmd_close(struct session *s)
         struct folder_message *message = folder_find(folder, s->view.uids[i]);
         if (!message || !(message->flags & FLAG_DELETED))
             continue;
-        bytes += quota_size(message);
+        bytes += quota_size(folder, message);
         gone++;
         if (folder_expunge(folder, message, &err) < 0)
             return imap_error(s, &err);
@@ -283,9 +286,9 @@ status_items(struct session *s, unsigned *items)
 
 enum { STATUS_SIZE = 5, STATUS_DELETED_STORAGE = 7, STATUS_APPENDLIMIT = 8, STATUS_MAILBOXID = 9, STATUS_MODSEQ = 10 };
 
-const char *const status_names[STATUS_ITEMS] = {
-    "MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN", "SIZE", "DELETED", "DELETED-STORAGE", "APPENDLIMIT", "MAILBOXID",
-    "HIGHESTMODSEQ"};
+const char *const status_names[STATUS_ITEMS] = {"MESSAGES",    "RECENT",    "UIDNEXT",      "UIDVALIDITY",
+                                                "UNSEEN",      "SIZE",      "DELETED",      "DELETED-STORAGE",
+                                                "APPENDLIMIT", "MAILBOXID", "HIGHESTMODSEQ"};
 
 static void
 put_status(struct buf *out, const struct folder *folder, size_t item, uint64_t value)
@@ -311,12 +314,11 @@ status_tell(struct session *s, const char *name, unsigned items, struct err *err
     if (!box)
         return -1;
     struct folder *folder = box->folder;
-    uint64_t values[STATUS_ITEMS] = {
-        [0] = folder_count(folder),
-        [2] = folder_next_uid(folder),
-        [3] = folder_uid_validity(folder),
-        [STATUS_APPENDLIMIT] = settings.append_limit,
-        [STATUS_MODSEQ] = folder_highest_modseq(folder)};
+    uint64_t values[STATUS_ITEMS] = {[0] = folder_count(folder),
+                                     [2] = folder_next_uid(folder),
+                                     [3] = folder_uid_validity(folder),
+                                     [STATUS_APPENDLIMIT] = settings.append_limit,
+                                     [STATUS_MODSEQ] = folder_highest_modseq(folder)};
     if (items & (1U << STATUS_MODSEQ))
         condstore_enable(s);
     for (size_t i = 0; i < folder_count(folder); i++) {
@@ -325,7 +327,7 @@ status_tell(struct session *s, const char *name, unsigned items, struct err *err
         values[4] += !(message->flags & FLAG_SEEN);
         values[6] += (message->flags & FLAG_DELETED) != 0;
         if (message->flags & FLAG_DELETED)
-            values[STATUS_DELETED_STORAGE] += (uint64_t)quota_size(message);
+            values[STATUS_DELETED_STORAGE] += (uint64_t)quota_size(folder, message);
         if (items & (1U << STATUS_SIZE))
             values[STATUS_SIZE] += folder_message_size(folder, message, err);
     }

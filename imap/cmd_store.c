@@ -265,7 +265,7 @@ cmd_expunge(struct session *s)
         struct folder_message *message = folder_find(folder, uids[i]);
         if (!message || !(message->flags & FLAG_DELETED))
             continue;
-        bytes += quota_size(message);
+        bytes += quota_size(folder, message);
         gone++;
         if (folder_expunge(folder, message, &err) < 0)
             return imap_error(s, &err);
@@ -336,8 +336,8 @@ total_size(const struct session *s, const uint32_t *uids, size_t count)
 {
     int64_t bytes = 0;
     for (size_t i = 0; i < count; i++) {
-        const struct folder_message *message = folder_find(s->selected->folder, uids[i]);
-        bytes += message ? quota_size(message) : 0;
+        struct folder_message *message = folder_find(s->selected->folder, uids[i]);
+        bytes += message ? quota_size(s->selected->folder, message) : 0;
     }
     return bytes;
 }

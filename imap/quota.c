@@ -51,8 +51,8 @@ quota_note(struct mailboxes *m, const char *mailbox, int64_t bytes, int64_t coun
 }
 
 int64_t
-quota_size(const struct folder_message *message)
+quota_size(struct folder *folder, struct folder_message *message)
 {
-    int64_t size = maildir_name_size(message->file);
+    int64_t size = maildir_name_size(folder_message_file(folder, message));
     return size >= 0 ? size : (int64_t)message->wire_size;
 }

@@ -16,6 +16,6 @@ int quota_has_room(struct mailboxes *, const char *mailbox, uint64_t bytes, uint
 void quota_note(struct mailboxes *, const char *mailbox, int64_t bytes, int64_t count);
 
 /* Bytes of a message as quotas count them. */
-int64_t quota_size(const struct folder_message *);
+int64_t quota_size(struct folder *, struct folder_message *);
 
 #endif

@@ -588,7 +588,7 @@ match_saved(struct match *m, const struct search *key)
     struct folder_message *message = message_of(m);
     struct tm tm;
     time_t when;
-    if (!message || !attributes_save_date(message, &when))
+    if (!message || !attributes_save_date(m->s->selected->folder, message, &when))
         return false;
     localtime_r(&when, &tm);
     int64_t local = (int64_t)when + tm.tm_gmtoff;

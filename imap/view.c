@@ -25,7 +25,11 @@ view_init(struct view *view, const struct folder *folder)
 {
     *view = (struct view){.uid_validity = folder_uid_validity(folder),
                           .change = folder_change(folder),
-                          .recent_from = UINT32_MAX};
+                          .recent_from = UINT32_MAX,
+                          .size = folder_count(folder)};
+    view->uids = view->size > 0 ? calloc(view->size, sizeof(*view->uids)) : NULL;
+    if (view->size > 0 && !view->uids)
+        fatal("out of memory");
     for (size_t i = 0; i < folder_count(folder); i++)
         append(view, folder_at(folder, i)->uid);
 }
@@ -124,8 +128,8 @@ tell_new(struct view *view, const struct folder *folder, struct buf *out)
         append(view, folder_at(folder, i)->uid);
     if (view->count == before)
         return;
-    for (size_t i = 0; i < view->count; i++)
-        recent += view_is_recent(view, view->uids[i]);
+    for (size_t i = view->count; i > 0 && view_is_recent(view, view->uids[i - 1]); i--)
+        recent++;
     buf_printf(out, "* %zu EXISTS\r\n* %zu RECENT\r\n", view->count, recent);
 }
 

@@ -13,7 +13,7 @@
 #include "lib/store/file.h"
 #include "lib/store/folder_private.h"
 
-enum { KEYWORD_LEN = 200 };
+enum { KEYWORD_LEN = 200, LARGE_BLOCK = 4 << 20 };
 
 /* ---- opening and closing ---- */
 
@@ -48,10 +48,19 @@ folder_open(const char *path, enum folder_make make, struct err *err)
 }
 
 static void
+release_block(struct folder *folder)
+{
+    if (folder->block)
+        munmap(folder->block, folder->block_size);
+    folder->block = NULL;
+}
+
+static void
 free_message(struct folder *folder, struct folder_message *message)
 {
     folder->kind->release_message(message);
-    free(message);
+    if (!message->is_in_block)
+        free(message);
 }
 
 void
@@ -65,6 +74,7 @@ folder_close(struct folder **pointer)
     for (size_t i = 0; i < folder->count; i++)
         free_message(folder, folder->messages[i]);
     free(folder->messages);
+    release_block(folder);
     for (unsigned i = 0; i < FOLDER_KEYWORDS; i++)
         free(folder->keywords[i]);
     free(folder->path);
@@ -88,6 +98,30 @@ folder_message_new(struct folder *folder, uint32_t uid)
     if (!message)
         fatal("out of memory");
     message->uid = uid;
+    return message;
+}
+
+void
+folder_reserve(struct folder *folder, size_t count)
+{
+    check(folder->count == 0);
+    release_block(folder);
+    free(folder->messages);
+    folder->size = count + 64;
+    folder->messages = calloc(folder->size, sizeof(*folder->messages));
+    folder->block_size = (count + 1) * folder->kind->message_size;
+    folder->block = mmap(NULL, folder->block_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (!folder->messages || folder->block == MAP_FAILED)
+        fatal("out of memory");
+    if (folder->block_size >= LARGE_BLOCK) /* a page fault costs more than the messages of a page */
+        (void)madvise(folder->block, folder->block_size, MADV_HUGEPAGE);
+}
+
+struct folder_message *
+folder_message_of_block(struct folder *folder, size_t number)
+{
+    struct folder_message *message = (void *)((char *)folder->block + number * folder->kind->message_size);
+    message->is_in_block = true;
     return message;
 }
 
@@ -365,6 +399,12 @@ folder_learn_size(struct folder *folder, struct folder_message *message, uint64_
     message->wire_size = size;
     folder_index_learned(folder, message);
     folder->sizes_counted = true;
+}
+
+const char *
+folder_message_file(struct folder *folder, struct folder_message *message)
+{
+    return message->file ? message->file : folder->kind->file ? folder->kind->file(folder, message) : "";
 }
 
 uint64_t

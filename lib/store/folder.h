@@ -39,9 +39,10 @@ struct folder_message {
     time_t arrived;     /* 0: not known yet, ask folder_message_time() */
     uint64_t modseq;    /* of the index; 0: there is none, or the change was not brought in yet (folder_sync()) */
     uint32_t saved;     /* when it came into this folder; 0: not known */
-    struct slice name;  /* base name */
-    char *file;         /* as last seen in cur/ or new/: "name:2,S"; in an mbox the UID */
+    struct slice name;  /* base name, if file is known */
+    char *file;         /* as last seen in cur/ or new/: "name:2,S"; in an mbox the UID; NULL: folder_message_file() knows */
     bool seen_now;      /* while the folder is looked through */
+    bool is_in_block;   /* not malloc()ed alone */
 };
 
 struct folder;
@@ -112,6 +113,9 @@ int folder_settle_flags(struct folder *, struct err *) MUST_USE;
 
 /* Removes it from the disk, in an mbox no later than in folder_settle(); it stays in the list until folder_sync(). */
 int folder_expunge(struct folder *, struct folder_message *, struct err *) MUST_USE;
+
+/* The name of its file; "" if it can't be found out. */
+const char *folder_message_file(struct folder *, struct folder_message *);
 
 uint64_t folder_message_size(struct folder *, struct folder_message *, struct err *); /* 0: it can't be read */
 void folder_learn_size(struct folder *, struct folder_message *, uint64_t size); /* by who has read it anyway */

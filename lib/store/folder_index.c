@@ -84,11 +84,12 @@ take_key(struct folder *folder)
 static void
 merge_one(struct folder *folder, struct folder_message *message, const struct index_message *known)
 {
-    if (message->flags != known->flags || message->keywords != known->keywords) {
-        add_uid(&folder->changed, message->uid);
-    } else {
+    bool is_new = known->flags & INDEX_IS_NEW;
+    bool is_same = message->flags == (known->flags & ~(unsigned)INDEX_IS_NEW) && message->keywords == known->keywords;
+    if (is_same)
         message->modseq = known->modseq;
-    }
+    if (!is_same || is_new != message->is_new)
+        add_uid(&folder->changed, message->uid);
     message->saved = known->saved;
     if (!message->wire_size)
         message->wire_size = known->size;
@@ -123,7 +124,8 @@ load(struct folder *folder, struct err *err)
 {
     struct index_message *known;
     size_t count;
-    if (index_load(folder->index, &folder->index_key, &known, &count, &folder->highest_modseq, err) < 0)
+    if (index_load(folder->index, &folder->index_key, &known, &count, &folder->highest_modseq, &folder->in_index, err) <
+        0)
         return -1;
     merge(folder, known, count);
     free(known);
@@ -134,7 +136,7 @@ load(struct folder *folder, struct err *err)
 /* ---- following ---- */
 
 static size_t
-gather(struct folder *folder, struct index_message *messages)
+gather(struct folder *folder, struct index_message *messages, struct index_name *names)
 {
     uint32_t now = (uint32_t)time(NULL);
     size_t count = 0;
@@ -145,8 +147,10 @@ gather(struct folder *folder, struct index_message *messages)
             continue;
         if (!message->saved)
             message->saved = now;
+        if (folder->kind->index_name)
+            folder->kind->index_name(folder, message, &names[count]);
         messages[count++] = (struct index_message){.uid = message->uid,
-                                                   .flags = message->flags,
+                                                   .flags = message->flags | (message->is_new ? INDEX_IS_NEW : 0),
                                                    .keywords = message->keywords,
                                                    .saved = message->saved,
                                                    .modseq = message->modseq,
@@ -160,12 +164,20 @@ static int
 commit(struct folder *folder, struct err *err)
 {
     struct index_message *messages = calloc(folder->changed.count + 1, sizeof(*messages));
-    if (!messages)
+    struct index_name *names = calloc(folder->changed.count + 1, sizeof(*names));
+    struct index_snapshot snapshot = {0};
+    struct index_place place = {.names = names, .highest = folder->highest_modseq};
+    if (!messages || !names)
         fatal("out of memory");
-    size_t count = gather(folder, messages);
+    if (folder->kind->snapshot && folder->kind->snapshot(folder, &snapshot))
+        place.snapshot = &snapshot;
+    size_t count = gather(folder, messages, names);
     sort_uids(&folder->gone);
-    int result = index_commit(folder->index, &folder->index_key, messages, count, folder->gone.uids,
-                              folder->gone.count, &folder->highest_modseq, err);
+    int result = index_commit(folder->index, &folder->index_key, messages, count, folder->gone.uids, folder->gone.count,
+                              folder->kind->snapshot ? &place : NULL, &folder->highest_modseq, err);
+    folder->in_index = place.snapshot && !place.is_behind ? snapshot : (struct index_snapshot){0};
+    if (place.is_behind)
+        folder->is_index_loaded = false;
     for (size_t i = 0; result == 0 && i < count; i++) {
         struct folder_message *message = folder_find(folder, messages[i].uid);
         message->modseq = messages[i].modseq;
@@ -174,7 +186,17 @@ commit(struct folder *folder, struct err *err)
     }
     folder->changed.count = folder->gone.count = 0;
     free(messages);
+    free(names);
     return result;
+}
+
+/* The index tells the next process more than it does now. */
+static bool
+has_new_snapshot(const struct folder *folder)
+{
+    struct index_snapshot snapshot = {0};
+    return folder->kind->snapshot && folder->kind->snapshot(folder, &snapshot) &&
+           memcmp(&snapshot, &folder->in_index, sizeof(snapshot)) != 0;
 }
 
 void
@@ -186,7 +208,8 @@ folder_index_follow(struct folder *folder)
     if (take_key(folder))
         folder->is_index_loaded = false;
     int result = folder->is_index_loaded ? 0 : load(folder, &err);
-    if (result == 0 && (folder->changed.count > 0 || folder->gone.count > 0 || folder->highest_modseq == 0))
+    if (result == 0 && (folder->changed.count > 0 || folder->gone.count > 0 || folder->highest_modseq == 0 ||
+                        has_new_snapshot(folder)))
         result = commit(folder, &err);
     if (result == 0)
         return;
@@ -208,6 +231,48 @@ folder_index_release(struct folder *folder)
         folder_index_follow(folder); /* sizes and times that were learned */
     free(folder->changed.uids);
     free(folder->gone.uids);
+}
+
+/* ---- instead of a look at the folder ---- */
+
+static bool
+is_like(const struct index_snapshot *a, const struct index_snapshot *b)
+{
+    return memcmp(&a->cur, &b->cur, sizeof(a->cur)) == 0 && memcmp(&a->new, &b->new, sizeof(a->new)) == 0 &&
+           memcmp(&a->list, &b->list, sizeof(a->list)) == 0;
+}
+
+bool
+folder_index_take(struct folder *folder, struct index_snapshot *snapshot, struct index_message **messages,
+                  size_t *count)
+{
+    struct index_snapshot stored;
+    uint64_t highest;
+    struct err err;
+    bool known;
+    if (!folder->index)
+        return false;
+    (void)take_key(folder);
+    if (index_get_snapshot(folder->index, &folder->index_key, &stored, &known, &err) < 0 || !known ||
+        !is_like(&stored, snapshot) ||
+        index_load(folder->index, &folder->index_key, messages, count, &highest, &stored, &err) < 0)
+        return false;
+    if (!is_like(&stored, snapshot) || stored.count != *count || highest == 0) {
+        free(*messages);
+        return false;
+    }
+    *snapshot = folder->in_index = stored;
+    folder->highest_modseq = highest;
+    folder->is_index_loaded = true;
+    folder->changed.count = folder->gone.count = 0;
+    return true;
+}
+
+bool
+folder_index_names(struct folder *folder, uint32_t uid, index_take_name *take, void *ctx)
+{
+    struct err err;
+    return folder->index && index_names(folder->index, &folder->index_key, uid, take, ctx, &err) == 0;
 }
 
 /* ---- what others ask ---- */
@@ -238,8 +303,8 @@ folder_highest_modseq(const struct folder *folder)
 }
 
 int
-folder_vanished(struct folder *folder, uint64_t since, struct arena *arena, uint32_t **uids, size_t *count,
-                bool *known, struct err *err)
+folder_vanished(struct folder *folder, uint64_t since, struct arena *arena, uint32_t **uids, size_t *count, bool *known,
+                struct err *err)
 {
     *known = false;
     *count = 0;
@@ -251,8 +316,7 @@ folder_vanished(struct folder *folder, uint64_t since, struct arena *arena, uint
 bool
 folder_cached(struct folder *folder, uint32_t uid, struct arena *arena, struct index_cached *cached)
 {
-    return folder->is_index_loaded && folder->index &&
-           index_get(folder->index, &folder->index_key, uid, arena, cached);
+    return folder->is_index_loaded && folder->index && index_get(folder->index, &folder->index_key, uid, arena, cached);
 }
 
 void

@@ -113,7 +113,15 @@ insert(struct folder *folder, struct folder_message *message)
 static void
 leaving(struct folder *folder, struct folder_message *message)
 {
-    map_remove(maildir_of(folder)->by_name, message->name);
+    if (message->file)
+        map_remove(maildir_of(folder)->by_name, message->name);
+}
+
+void
+maildir_forget_all(struct folder *folder)
+{
+    folder_clear_seen(folder);
+    folder_drop_unseen(folder, leaving);
 }
 
 void
@@ -180,6 +188,8 @@ found_known(struct folder *folder, struct folder_message *message, const char *f
     maildir_parse_name(file, &flags, &keywords);
     if (flags != message->flags || keywords != message->keywords)
         folder_message_changed(folder, message);
+    else
+        folder_index_learned(folder, message);
     message->flags = flags;
     message->keywords = keywords;
 }
@@ -252,13 +262,12 @@ read_list(struct folder *folder, struct err *err)
         arena_free(&arena);
         return -1;
     }
-    if (maildir_of(folder)->list.uid_validity && list.uid_validity != maildir_of(folder)->list.uid_validity) {
-        folder_clear_seen(folder);
-        folder_drop_unseen(folder, leaving);
-    }
+    if (maildir_of(folder)->list.uid_validity && list.uid_validity != maildir_of(folder)->list.uid_validity)
+        maildir_forget_all(folder);
     if (maildir_of(folder)->list_arena)
         arena_free(&maildir_of(folder)->list_arena);
     maildir_of(folder)->list_arena = arena;
+    maildir_of(folder)->is_list_read = true;
     take_list(folder, &list);
     map_free(&maildir_of(folder)->list_by_name, NULL);
     maildir_of(folder)->list_by_name = map_new();
@@ -414,19 +423,12 @@ number_newcomers(struct folder *folder, struct scan *scan, uint32_t known_next, 
 
 /* ---- looking ---- */
 
-static void
-directory_stamp(int fd, struct timespec *stamp)
-{
-    struct stat st;
-    *stamp = fstat(fd, &st) == 0 ? st.st_mtim : (struct timespec){0};
-}
-
 static bool
-is_unchanged(const struct folder *folder, struct timespec cur, struct timespec new)
+is_unchanged(const struct folder *folder, const struct index_stamp *cur, const struct index_stamp *new)
 {
     const struct maildir *m = maildir_of(folder);
-    return m->is_scanned && m->is_settled && !m->is_list_unsure && folder_same_time(cur, m->cur_stamp) &&
-           folder_same_time(new, m->new_stamp) && !uidlist_is_stale(m->fd, &m->list);
+    return m->is_scanned && m->is_settled && !m->is_list_unsure && maildir_same_stamp(cur, &m->cur_stamp) &&
+           maildir_same_stamp(new, &m->new_stamp) && !uidlist_is_stale(m->fd, &m->list);
 }
 
 /* 1: another program has numbered all anew meanwhile. */
@@ -434,7 +436,7 @@ static int
 look_once(struct folder *folder, struct scan *scan, struct err *err)
 {
     struct maildir *m = maildir_of(folder);
-    if (uidlist_is_stale(m->fd, &m->list) && read_list(folder, err) < 0)
+    if ((!m->is_list_read || uidlist_is_stale(m->fd, &m->list)) && read_list(folder, err) < 0)
         return -1;
     uint32_t validity = folder->uid_validity, known_next = folder->next_uid;
     folder_clear_seen(folder);
@@ -483,21 +485,24 @@ has_unnamed_keyword(const struct folder *folder)
 static int
 maildir_sync(struct folder *folder, struct err *err)
 {
-    struct timespec cur, new, now;
+    struct index_stamp cur, new;
+    struct timespec now;
     struct scan scan = {0};
 
-    directory_stamp(maildir_of(folder)->cur_fd, &cur);
-    directory_stamp(maildir_of(folder)->new_fd, &new);
-    if (is_unchanged(folder, cur, new))
+    maildir_stamp(maildir_of(folder)->cur_fd, &cur);
+    maildir_stamp(maildir_of(folder)->new_fd, &new);
+    if (is_unchanged(folder, &cur, &new) ||
+        (!maildir_of(folder)->is_scanned && maildir_open_from_index(folder, &cur, &new)))
         return 0;
     clock_gettime(CLOCK_REALTIME, &now);
+    maildir_name_all(folder);
     int result = rescan(folder, &scan, err);
     scan_release(&scan);
     if (result < 0 || (has_unnamed_keyword(folder) && maildir_keywords_read(folder, err) < 0))
         return -1;
     maildir_of(folder)->cur_stamp = cur;
     maildir_of(folder)->new_stamp = new;
-    maildir_of(folder)->is_settled = folder_is_settled(cur, now) && folder_is_settled(new, now);
+    maildir_of(folder)->is_settled = maildir_is_settled(&cur, now) && maildir_is_settled(&new, now);
     maildir_of(folder)->is_scanned = true;
     return 0;
 }
@@ -510,7 +515,7 @@ take_new(struct folder *folder, uint32_t *moved, struct err *err)
         struct folder_message *message = folder->messages[i];
         if (!message->is_new)
             continue;
-        if (message->name.len + 80 > sizeof(name))
+        if (!maildir_has_name(folder, message) || message->name.len + 80 > sizeof(name))
             continue;
         maildir_format_name(message->name, message->flags, message->keywords, name, sizeof(name));
         if (renameat(maildir_of(folder)->new_fd, message->file, maildir_of(folder)->cur_fd, name) < 0) {
@@ -519,6 +524,7 @@ take_new(struct folder *folder, uint32_t *moved, struct err *err)
             return err_errno(err, "rename new/%s", message->file);
         }
         maildir_renamed(folder, message, name, false);
+        folder_index_learned(folder, message);
         if (!*moved)
             *moved = message->uid;
     }
@@ -547,23 +553,26 @@ static int
 maildir_open(struct folder *folder, bool create, struct err *err)
 {
     struct maildir *m = maildir_of(folder);
+    struct uidlist list;
     m->by_name = map_new();
     m->list_by_name = map_new();
     m->new_fd = m->cur_fd = m->tmp_fd = -1;
     m->fd = open_directory(AT_FDCWD, folder->path, create, err);
     if (m->fd < 0 || (m->new_fd = open_directory(m->fd, "new", create, err)) < 0 ||
         (m->cur_fd = open_directory(m->fd, "cur", create, err)) < 0 ||
-        (m->tmp_fd = open_directory(m->fd, "tmp", create, err)) < 0 || read_list(folder, err) < 0)
+        (m->tmp_fd = open_directory(m->fd, "tmp", create, err)) < 0 || uidlist_read_head(m->fd, &list, err) < 0)
         return -1;
+    take_list(folder, &list);
     return maildir_keywords_read(folder, err);
 }
 
-/* Sizes that we counted are kept for the next who asks; not to do so is no harm. */
+/* Sizes that we counted are kept for the next who asks, if no index keeps them; not to do so is no harm. */
 static void
 save_sizes(struct folder *folder)
 {
     struct err err;
-    if (!folder->sizes_counted || uidlist_lock(maildir_of(folder)->fd, &err) < 0)
+    if (!folder->sizes_counted || folder->index || !maildir_of(folder)->is_list_read ||
+        uidlist_lock(maildir_of(folder)->fd, &err) < 0)
         return;
     if (!uidlist_is_stale(maildir_of(folder)->fd, &maildir_of(folder)->list))
         (void)!write_list(folder, folder->next_uid, &err);
@@ -620,4 +629,7 @@ const struct folder_kind folder_maildir = {
     .uid_of = maildir_uid_of,
     .add_keyword = maildir_add_keyword,
     .link = maildir_link,
+    .index_name = maildir_index_name,
+    .snapshot = maildir_snapshot,
+    .file = maildir_file,
 };

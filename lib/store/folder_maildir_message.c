@@ -29,11 +29,14 @@ open_message(struct folder *folder, struct folder_message *message, struct err *
 {
     uint32_t uid = message->uid;
     for (unsigned tries = 0; message && tries < RENAME_TRIES; tries++) {
-        int fd = openat(maildir_dir_fd(folder, message), message->file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-        if (fd >= 0)
-            return fd;
-        if (errno != ENOENT)
-            return err_errno(err, "open %s", message->file);
+        if (maildir_has_name(folder, message)) {
+            int fd =
+                openat(maildir_dir_fd(folder, message), message->file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+            if (fd >= 0)
+                return fd;
+            if (errno != ENOENT)
+                return err_errno(err, "open %s", message->file);
+        }
         if (maildir_sync_anew(folder, err) < 0)
             return -1;
         message = folder_find(folder, uid);
@@ -68,6 +71,8 @@ time_t
 maildir_time(struct folder *folder, struct folder_message *message)
 {
     struct stat st;
+    if (!maildir_has_name(folder, message))
+        return 0;
     return fstatat(maildir_dir_fd(folder, message), message->file, &st, AT_SYMLINK_NOFOLLOW) == 0
                ? st.st_mtime
                : (time_t)strtoll(message->file, NULL, 10);
@@ -82,18 +87,20 @@ maildir_set_flags(struct folder *folder, struct folder_message *message, unsigne
     char name[NAME_SIZE];
     uint32_t uid = message->uid;
     for (unsigned tries = 0; tries < RENAME_TRIES; tries++) {
-        if (message->name.len + 80 > sizeof(name))
-            return err_set(err, ERR_PERM, "the file's name is too long");
-        maildir_format_name(message->name, flags, keywords, name, sizeof(name));
-        if (renameat(maildir_dir_fd(folder, message), message->file, maildir_of(folder)->cur_fd, name) == 0) {
-            maildir_renamed(folder, message, name, false);
-            message->flags = flags;
-            message->keywords = keywords;
-            folder_message_changed(folder, message);
-            return 0;
+        if (maildir_has_name(folder, message)) {
+            if (message->name.len + 80 > sizeof(name))
+                return err_set(err, ERR_PERM, "the file's name is too long");
+            maildir_format_name(message->name, flags, keywords, name, sizeof(name));
+            if (renameat(maildir_dir_fd(folder, message), message->file, maildir_of(folder)->cur_fd, name) == 0) {
+                maildir_renamed(folder, message, name, false);
+                message->flags = flags;
+                message->keywords = keywords;
+                folder_message_changed(folder, message);
+                return 0;
+            }
+            if (errno != ENOENT)
+                return err_errno(err, "rename %s", message->file);
         }
-        if (errno != ENOENT)
-            return err_errno(err, "rename %s", message->file);
         if (maildir_sync_anew(folder, err) < 0)
             return -1;
         message = folder_find(folder, uid);
@@ -110,10 +117,12 @@ maildir_expunge(struct folder *folder, struct folder_message *message, struct er
 {
     uint32_t uid = message->uid;
     for (unsigned tries = 0; message && tries < RENAME_TRIES; tries++) {
-        if (unlinkat(maildir_dir_fd(folder, message), message->file, 0) == 0)
-            return 0;
-        if (errno != ENOENT)
-            return err_errno(err, "remove %s", message->file);
+        if (maildir_has_name(folder, message)) {
+            if (unlinkat(maildir_dir_fd(folder, message), message->file, 0) == 0)
+                return 0;
+            if (errno != ENOENT)
+                return err_errno(err, "remove %s", message->file);
+        }
         if (maildir_sync_anew(folder, err) < 0)
             return -1;
         message = folder_find(folder, uid);
@@ -218,6 +227,8 @@ maildir_link(struct folder *from, struct folder_message *message, struct folder 
              bool move, struct arena *arena, const char **given)
 {
     char base[NAME_SIZE], name[NAME_SIZE];
+    if (!maildir_has_name(from, message))
+        return 1;
     int dir = maildir_dir_fd(from, message), target = maildir_of(to)->cur_fd;
 
     copy_name(from, message, base, sizeof(base));

@@ -41,6 +41,12 @@ struct folder_kind {
 
     /* A name that the folder has not, of a good length: its number. */
     int (*add_keyword)(struct folder *, struct slice name, struct err *);
+    /* For the index; NULL: nothing of this kind. The name of a message's file, and how the folder was when it was looked through (false:
+     * it may have changed since without a trace). */
+    void (*index_name)(const struct folder *, const struct folder_message *, struct index_name *);
+    bool (*snapshot)(const struct folder *, struct index_snapshot *);
+    const char *(*file)(struct folder *, struct folder_message *); /* NULL: the message has it */
+
     /* Between two folders of this kind, without copying bytes: 0 done, 1 it can't be done so. NULL: never. */
     int (*link)(struct folder *from, struct folder_message *, struct folder *to, unsigned flags, uint32_t keywords,
                 bool move, struct arena *, const char **name);
@@ -67,6 +73,9 @@ struct folder {
     struct index *index; /* NULL: none; borrowed */
     struct index_key index_key;
     bool is_index_loaded;
+    struct index_snapshot in_index; /* the snapshot that we wrote or took there; zeros: none */
+    void *block;                    /* mmap()ed: messages with is_in_block */
+    size_t block_size;
     bool flags_set;                   /* not settled yet */
     uint64_t highest_modseq;          /* 0: not known */
     struct folder_uids changed, gone; /* what the index has not yet */
@@ -83,7 +92,15 @@ void folder_index_gone(struct folder *, uint32_t uid);
 void folder_index_follow(struct folder *);
 void folder_index_release(struct folder *);
 
+/* The messages of the index, malloc()ed, if it has a snapshot equal to this one but for its count and next_uid, which are filled in; the
+ * folder goes on from them as if it had looked itself. */
+bool folder_index_take(struct folder *, struct index_snapshot *, struct index_message **, size_t *count);
+/* Names of files of messages round this one. False: the index can't tell. */
+bool folder_index_names(struct folder *, uint32_t uid, index_take_name *take, void *ctx);
+
 struct folder_message *folder_message_new(struct folder *, uint32_t uid);
+void folder_reserve(struct folder *, size_t count); /* room for so many, all in one block, in an empty folder */
+struct folder_message *folder_message_of_block(struct folder *, size_t number);
 void folder_insert(struct folder *, struct folder_message *); /* at its place; counts as a change */
 
 /* Takes out of the list what was not seen_now; leaving is called for each (may be NULL). */

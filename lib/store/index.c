@@ -44,7 +44,7 @@ write_state(struct index *index, bool clean, uint64_t ceiling, struct err *err)
     struct stat st = {0};
     if (clean && fstatat(index->dir_fd, data_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
         return err_errno(err, "%s/%s", index->path, data_name);
-    buf_printf(&text, "postern-index 1 %s %" PRIu64 " %ju %jd %" PRId64 "\n", clean ? "clean" : "written", ceiling,
+    buf_printf(&text, "postern-index 2 %s %" PRIu64 " %ju %jd %" PRId64 "\n", clean ? "clean" : "written", ceiling,
                (uintmax_t)st.st_ino, (intmax_t)st.st_size, nanoseconds(st.st_mtim));
     int result = file_replace(index->dir_fd, state_name, "state.tmp", buf_slice(&text), NULL, err);
     buf_release(&text);
@@ -66,7 +66,7 @@ read_state(struct index *index, uint64_t *ceiling, bool *is_good)
     *ceiling = 0;
     *is_good = false;
     if (file_read_name(arena, index->dir_fd, state_name, STATE_LIMIT, &text, &err) == 0 && text.len > 0 &&
-        sscanf(text.ptr, "postern-index 1 %7s %" SCNu64 " %ju %jd %" SCNd64, word, ceiling, &inode, &size, &time) == 5)
+        sscanf(text.ptr, "postern-index 2 %7s %" SCNu64 " %ju %jd %" SCNd64, word, ceiling, &inode, &size, &time) == 5)
         *is_good = strcmp(word, "clean") == 0 && fstatat(index->dir_fd, data_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
                    st.st_ino == inode && st.st_size == size && nanoseconds(st.st_mtim) == time;
     if (*ceiling > INT64_MAX / 2)
@@ -302,6 +302,7 @@ release(struct index **pointer)
         close(index->dir_fd);
     buf_release(&index->pending);
     buf_release(&index->value);
+    buf_release(&index->names);
     free(index->run);
     free(index->path);
     free(index);

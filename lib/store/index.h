@@ -32,7 +32,8 @@ struct index;
 
 /* Opens, or makes, the index in this directory (its parent is there). */
 struct index *index_open(const char *directory, struct err *) MUST_USE;
-void index_close(struct index **); /* writes what is pending; syncs if anything was written and nobody else has it open */
+void index_close(
+    struct index **); /* writes what is pending; syncs if anything was written and nobody else has it open */
 
 /* ---- folders ---- */
 
@@ -44,24 +45,69 @@ struct index_key {
 /* By the folder's own unique name (not its path, which changes with RENAME) and its UIDVALIDITY. */
 struct index_key index_key(struct slice unique, uint32_t uid_validity);
 
+enum { INDEX_IS_NEW = 1 << 16 }; /* among the flags: no program has seen it; this gets no mod-sequence */
+
 struct index_message {
     uint32_t uid;
-    uint32_t flags;
+    uint32_t flags; /* FLAG_... of folder.h, INDEX_IS_NEW */
     uint32_t keywords;
-    uint32_t saved;   /* when it came into this folder: seconds since 1970 */
-    uint64_t modseq;  /* in index_commit(): 0: flags changed (or are new), give it one */
-    uint64_t size;    /* on the wire; 0: not known */
-    int64_t arrived;  /* 0: not known */
+    uint32_t saved;  /* when it came into this folder: seconds since 1970 */
+    uint64_t modseq; /* in index_commit(): 0: flags changed (or are new), give it one */
+    uint64_t size;   /* on the wire; 0: not known */
+    int64_t arrived; /* 0: not known */
 };
 
-/* All messages of the folder, by UID, malloc()ed; none (and *highest 0) if the index does not know the folder. */
+/* How a Maildir's directories and its list of UIDs were when their messages were taken in: while they are so still, nobody need
+ * look into them. Inode, and times or size, in whatever units; zeros: not known. */
+struct index_stamp {
+    int64_t inode, first, second;
+};
+struct index_snapshot {
+    struct index_stamp cur, new, list;
+    uint32_t next_uid, count; /* count: of messages */
+};
+
+/* The name of a message's file, kept beside the message. */
+enum index_name_kind {
+    INDEX_NAME_NONE, /* not given here; what is there stays */
+    INDEX_NAME_BASE, /* without its flags, in cur */
+    INDEX_NAME_CUR,  /* as it is, since its flags are written in another way than ours */
+    INDEX_NAME_NEW,  /* as it is, in new */
+};
+struct index_name {
+    enum index_name_kind kind;
+    struct slice text;
+};
+
+/* All messages of the folder, by UID, malloc()ed; none (and *highest 0) if the index does not know the folder. snapshot (may be
+ * NULL): of these messages; zeros: there is none. */
 int index_load(struct index *, const struct index_key *, struct index_message **, size_t *count, uint64_t *highest,
-               struct err *) MUST_USE;
+               struct index_snapshot *snapshot, struct err *) MUST_USE;
+
+/* The snapshot alone. *known false: there is none. */
+int index_get_snapshot(struct index *, const struct index_key *, struct index_snapshot *, bool *known,
+                       struct err *) MUST_USE;
+
+/* Calls take for the name of each message whose UID / INDEX_RUN is the same as this one's. */
+enum { INDEX_RUN = 128 };
+typedef void index_take_name(void *ctx, uint32_t uid, const struct index_name *);
+int index_names(struct index *, const struct index_key *, uint32_t uid, index_take_name *take, void *ctx,
+                struct err *) MUST_USE;
+
+/* Beside the messages in index_commit(), of folders that have such things. */
+struct index_place {
+    const struct index_name *names;        /* of the changed messages, in their order */
+    const struct index_snapshot *snapshot; /* NULL: not known; the one that is there goes */
+    uint64_t highest;                      /* as of the caller's last index_load() or index_commit() */
+    bool is_behind; /* set: another process has changed messages since, so the snapshot was not written */
+};
 
 /* Writes changed messages (by UID; their modseq is filled in) and takes out those that are gone (by UID). What another process has
- * written already, with the same flags, keeps the mod-sequence that it got. *highest: the folder's HIGHESTMODSEQ. */
+ * written already, with the same flags, keeps the mod-sequence that it got. *highest: the folder's HIGHESTMODSEQ. place: may be
+ * NULL. */
 int index_commit(struct index *, const struct index_key *, struct index_message *changed, size_t count,
-                 const uint32_t *gone, size_t gone_count, uint64_t *highest, struct err *) MUST_USE;
+                 const uint32_t *gone, size_t gone_count, struct index_place *place, uint64_t *highest,
+                 struct err *) MUST_USE;
 
 /* UIDs that were expunged after that mod-sequence, ascending, in the arena. *known false: the index does not reach back so
  * far (all that are not in the folder may have been). */
@@ -90,7 +136,8 @@ enum index_text {
 struct index_cached {
     int64_t sent; /* the Date field in UTC, if has_sent */
     bool has_sent, is_reply;
-    bool is_wide; /* envelope or structure have bytes with 8 bits: a client with UTF8=ACCEPT gets them in another form */
+    bool
+        is_wide; /* envelope or structure have bytes with 8 bits: a client with UTF8=ACCEPT gets them in another form */
     struct slice texts[INDEX_TEXTS];
 };
 

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 
 #include "lib/base/check.h"
@@ -44,6 +45,21 @@ struct list {
     struct index_message *messages;
     size_t count, size;
 };
+
+/* Room for a list of this length at once, on large pages: a page fault for each few dozen messages would cost more than they do. */
+static void
+make_room(struct list *list, size_t count)
+{
+    const size_t page = (size_t)2 << 20;
+    size_t size = (count + INDEX_RUN) * sizeof(*list->messages), whole = (size + page - 1) / page * page;
+    if (size < page || count > UINT32_MAX)
+        return;
+    list->messages = aligned_alloc(page, whole);
+    if (!list->messages)
+        return;
+    list->size = whole / sizeof(*list->messages);
+    (void)madvise(list->messages, whole, MADV_HUGEPAGE);
+}
 
 static bool
 add_run(struct list *list, struct slice value)
@@ -93,16 +109,50 @@ load_runs(struct index *index, MDB_txn *txn, const struct index_key *key, struct
     return code == MDB_NOTFOUND ? 0 : code;
 }
 
+/* 1: there is one. */
+static int
+get_snapshot(struct index *index, MDB_txn *txn, const struct index_key *key, struct index_snapshot *snapshot,
+             struct err *err)
+{
+    unsigned char k[INDEX_KEY_LIMIT];
+    struct slice value;
+    *snapshot = (struct index_snapshot){0};
+    int found = index_lookup(index, txn, k, index_make_key(k, key, 'S', 0, 0), &value, err);
+    if (found > 0 && value.len != sizeof(*snapshot))
+        return index_failed(index, MDB_CORRUPTED, "read", err);
+    if (found > 0)
+        memcpy(snapshot, value.ptr, sizeof(*snapshot));
+    return found;
+}
+
+int
+index_get_snapshot(struct index *index, const struct index_key *key, struct index_snapshot *snapshot, bool *known,
+                   struct err *err)
+{
+    MDB_txn *txn = index_read_begin(index, err);
+    *known = false;
+    if (!txn)
+        return -1;
+    int found = get_snapshot(index, txn, key, snapshot, err);
+    index_read_end(index);
+    *known = found > 0;
+    return found < 0 ? -1 : 0;
+}
+
 int
 index_load(struct index *index, const struct index_key *key, struct index_message **messages, size_t *count,
-           uint64_t *highest, struct err *err)
+           uint64_t *highest, struct index_snapshot *snapshot, struct err *err)
 {
     struct folder_record record = {0};
+    struct index_snapshot was = {0};
     struct list list = {0};
     MDB_txn *txn = index_read_begin(index, err);
     if (!txn)
         return -1;
     int found = get_folder(index, txn, key, &record, err), code = 0;
+    if (found >= 0 && get_snapshot(index, txn, key, &was, err) < 0)
+        found = -1;
+    make_room(&list, was.count);
     if (found > 0)
         code = load_runs(index, txn, key, &list);
     index_read_end(index);
@@ -113,6 +163,8 @@ index_load(struct index *index, const struct index_key *key, struct index_messag
     *messages = list.messages;
     *count = list.count;
     *highest = record.highest;
+    if (snapshot)
+        *snapshot = was;
     return 0;
 }
 
@@ -122,7 +174,8 @@ struct commit {
     struct index *index;
     MDB_txn *txn;
     const struct index_key *key;
-    uint64_t modseq; /* that what changes gets */
+    struct index_place *place; /* NULL: the folder has none */
+    uint64_t modseq;           /* that what changes gets */
     bool is_used;
     uint32_t *vanished;
     size_t vanished_count;
@@ -170,8 +223,10 @@ change_one(struct commit *c, struct index_message *message)
 {
     struct index_message *slot = &c->index->run[message->uid % INDEX_RUN];
     if (slot->uid == message->uid) {
-        if (message->modseq || (slot->flags == message->flags && slot->keywords == message->keywords)) {
-            message->flags = slot->flags;
+        bool is_same =
+            ((slot->flags ^ message->flags) & ~(uint32_t)INDEX_IS_NEW) == 0 && slot->keywords == message->keywords;
+        if (message->modseq || is_same) {
+            message->flags = (slot->flags & ~(uint32_t)INDEX_IS_NEW) | (message->flags & INDEX_IS_NEW);
             message->keywords = slot->keywords;
             message->modseq = slot->modseq;
         }
@@ -213,6 +268,7 @@ change_runs(struct commit *c, struct index_message *changed, size_t count, const
     while (i < count || j < gone_count) {
         uint32_t uid = i == count ? gone[j] : j == gone_count || changed[i].uid < gone[j] ? changed[i].uid : gone[j];
         uint32_t number = uid / INDEX_RUN;
+        size_t first = i, first_gone = j;
         if (read_run(c, number, err) < 0)
             return -1;
         for (; i < count && changed[i].uid / INDEX_RUN == number; i++)
@@ -222,8 +278,25 @@ change_runs(struct commit *c, struct index_message *changed, size_t count, const
                 return -1;
         if (write_run(c, number, err) < 0)
             return -1;
+        if (c->place && index_change_names(c->index, c->txn, c->key, number, changed + first, c->place->names + first,
+                                           i - first, gone + first_gone, j - first_gone, err) < 0)
+            return -1;
     }
     return 0;
+}
+
+static int
+put_snapshot(struct commit *c, struct err *err)
+{
+    unsigned char k[INDEX_KEY_LIMIT];
+    size_t len = index_make_key(k, c->key, 'S', 0, 0);
+    if (!c->place)
+        return 0;
+    if (c->place->snapshot && !c->place->is_behind)
+        return index_store(c->index, c->txn, k, len, slice_make(c->place->snapshot, sizeof(*c->place->snapshot)), err);
+    MDB_val key = {len, k};
+    int code = mdb_del(c->txn, c->index->dbi, &key, NULL);
+    return code && code != MDB_NOTFOUND ? index_failed(c->index, code, "write", err) : 0;
 }
 
 /* The older half of the records of what vanished. */
@@ -283,9 +356,12 @@ commit_all(struct commit *c, struct index_message *changed, size_t count, const 
         return -1;
     if (!found)
         record.highest = record.floor = first_modseq(c->index);
+    if (c->place)
+        c->place->is_behind = found && record.highest != c->place->highest;
     c->modseq = found ? record.highest + 1 : record.highest;
     if (index_reserve(c->index, c->txn, c->modseq, err) < 0 ||
-        change_runs(c, changed, count, gone, gone_count, err) < 0 || put_vanished(c, &record, err) < 0)
+        change_runs(c, changed, count, gone, gone_count, err) < 0 || put_vanished(c, &record, err) < 0 ||
+        put_snapshot(c, err) < 0)
         return -1;
     if (c->is_used)
         record.highest = c->modseq;
@@ -295,9 +371,9 @@ commit_all(struct commit *c, struct index_message *changed, size_t count, const 
 
 int
 index_commit(struct index *index, const struct index_key *key, struct index_message *changed, size_t count,
-             const uint32_t *gone, size_t gone_count, uint64_t *highest, struct err *err)
+             const uint32_t *gone, size_t gone_count, struct index_place *place, uint64_t *highest, struct err *err)
 {
-    struct commit c = {.index = index, .key = key, .txn = index_write_begin(index, err)};
+    struct commit c = {.index = index, .key = key, .place = place, .txn = index_write_begin(index, err)};
     if (!c.txn)
         return -1;
     c.vanished = calloc(gone_count + 1, sizeof(*c.vanished));

@@ -18,7 +18,7 @@
 #define LIST_LOCK "dovecot-uidlist.lock"
 #define LIST_TEMP "dovecot-uidlist.tmp"
 
-enum { LIST_LIMIT = 256 << 20 };
+enum { LIST_LIMIT = 256 << 20, HEAD_SIZE = 512 };
 
 struct slice
 uidlist_base_name(struct slice name)
@@ -137,6 +137,28 @@ uidlist_read(struct arena *arena, int folder_fd, struct uidlist *list, struct er
     }
     close(fd);
     uidlist_parse(arena, text, list);
+    set_stamp(list, &st);
+    return 0;
+}
+
+int
+uidlist_read_head(int folder_fd, struct uidlist *list, struct err *err)
+{
+    char bytes[HEAD_SIZE];
+    struct stat st;
+    struct slice line;
+    *list = (struct uidlist){0};
+    int fd = openat(folder_fd, LIST, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return errno == ENOENT ? 0 : err_errno(err, "open %s", LIST);
+    ssize_t len = fstat(fd, &st) < 0 ? -1 : pread(fd, bytes, sizeof(bytes), 0);
+    int result = len < 0 ? err_errno(err, "read %s", LIST) : 0;
+    close(fd);
+    if (result < 0)
+        return -1;
+    struct slice text = slice_make(bytes, (size_t)len);
+    if (!slice_cut(&text, '\n', &line) || !parse_header(line, list))
+        *list = (struct uidlist){0};
     set_stamp(list, &st);
     return 0;
 }

@@ -39,6 +39,9 @@ struct slice uidlist_base_name(struct slice file_name);
 /* Reads FOLDER/dovecot-uidlist; all is in the arena. A missing or senseless file gives an empty list. */
 int uidlist_read(struct arena *, int folder_fd, struct uidlist *, struct err *) MUST_USE;
 
+/* The same of its first line alone: there are no entries, and next_uid may be too low, since others add lines without a new first one. */
+int uidlist_read_head(int folder_fd, struct uidlist *, struct err *) MUST_USE;
+
 /* Has the file changed since the list was read? */
 bool uidlist_is_stale(int folder_fd, const struct uidlist *);
 

@@ -64,7 +64,7 @@ load(struct index *index, size_t *count, uint64_t *highest)
 {
     struct index_message *list;
     struct err err;
-    if (index_load(index, folder(), &list, count, highest, &err) < 0)
+    if (index_load(index, folder(), &list, count, highest, NULL, &err) < 0)
         fail_msg("%s", err.text);
     return list;
 }
@@ -76,7 +76,7 @@ commit(struct index *index, uint32_t uid, unsigned flags)
     struct index_message message = {.uid = uid, .flags = flags, .size = 100 + uid, .arrived = 1000};
     uint64_t highest;
     struct err err;
-    if (index_commit(index, folder(), &message, 1, NULL, 0, &highest, &err) < 0)
+    if (index_commit(index, folder(), &message, 1, NULL, 0, NULL, &highest, &err) < 0)
         fail_msg("%s", err.text);
     assert_true(highest >= message.modseq);
     return message.modseq;
@@ -87,7 +87,7 @@ expunge(struct index *index, const uint32_t *uids, size_t count)
 {
     uint64_t highest;
     struct err err;
-    assert_int_equal(index_commit(index, folder(), NULL, 0, uids, count, &highest, &err), 0);
+    assert_int_equal(index_commit(index, folder(), NULL, 0, uids, count, NULL, &highest, &err), 0);
     return highest;
 }
 
@@ -124,8 +124,8 @@ test_many_messages_stay_in_order(void **state)
     struct err err;
     for (uint32_t i = 0; i < MANY; i++)
         messages[i] = (struct index_message){.uid = 3 * i + 1};
-    assert_int_equal(index_commit(index, folder(), messages, MANY, NULL, 0, &highest, &err), 0);
-    assert_int_equal(index_load(index, folder(), &list, &count, &highest, &err), 0);
+    assert_int_equal(index_commit(index, folder(), messages, MANY, NULL, 0, NULL, &highest, &err), 0);
+    assert_int_equal(index_load(index, folder(), &list, &count, &highest, NULL, &err), 0);
     assert_int_equal(count, MANY);
     for (uint32_t i = 0; i < MANY; i++)
         assert_true(list[i].uid == 3 * i + 1 && list[i].modseq == highest);
