@@ -3,10 +3,12 @@
 import os
 import pwd
 import re
+import shutil
 import signal
 import socket
 import stat
 import subprocess
+import threading
 
 import pytest
 
@@ -321,6 +323,63 @@ def test_smtp_of_a_local_program_with_errors(by_hand, sink):
     os.rename(f"{by_hand.commands}/postdrop", f"{by_hand.commands}/postdrop.away")
     assert codes(speak(by_hand))[-2:] == ["451", "221"]
     assert dropped(by_hand) == [] and not sink.messages
+
+
+# ---- programs that people send with ----
+
+def client(program, folder, *args, text=b"body\n.\nend\n", **env):
+    """Runs a mail program with a home of its own."""
+    if not shutil.which(program):
+        pytest.skip(f"no {program}")
+    done = subprocess.run([program, *args], input=text, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60,
+                          env={"PATH": "/usr/bin:/bin", "HOME": str(folder), "TERM": "dumb", "LC_ALL": "C.UTF-8", **env})
+    assert done.returncode == 0, done.stdout
+
+
+def test_mutt_sends(mail, sink, tmp_path):
+    rc = tmp_path / "muttrc"
+    rc.write_text(f'set sendmail="{mail.commands}/sendmail -C {mail.etc} -oem -oi"\nset from="m@src.test"\nset use_envelope_from=yes\nset copy=no\n'
+                  'set dsn_notify="failure,delay"\nset dsn_return=hdrs\n')
+    (tmp_path / "attached").write_bytes(bytes(range(256)) * 20)
+    client("mutt", tmp_path, "-F", str(rc), "-s", "fr\xf6m mutt", "-a", "attached", "-b", "hidden@far.test", "--", "b@far.test")
+    message = sink.wait_count(1)[0]
+    assert message.sender == "m@src.test" and sorted(message.recipients) == ["b@far.test", "hidden@far.test"]
+    assert b"body\r\n.\r\nend\r\n" in message.content and b"\r\nSubject: =?" in message.content and b"hidden@" not in message.content
+    mail.wait_log(r"status=sent", count=2)
+
+
+def test_mailx_sends(mail, sink, tmp_path):
+    (tmp_path / ".mailrc").write_text(f"set sendmail={mail.commands}/sendmail\n")
+    client("bsd-mailx", tmp_path, "-s", "from mail", "-c", "c@far.test", "-a", "X-More: yes", "-r", "m@src.test", "b@far.test",
+           text=b"body\n\xc3\xb6\nFrom me\n", MAIL_CONFIG=mail.etc)
+    message = sink.wait_count(1)[0]
+    assert message.sender == "m@src.test" and sorted(message.recipients) == ["b@far.test", "c@far.test"]
+    assert b"\r\nSubject: from mail\r\n" in message.content and b"\r\nX-More: yes\r\n" in message.content
+    assert re.search(rb"(?m)^To: .*b@far\.test", message.content) and b"\r\nFrom me\r\n" in message.content
+
+
+def test_msmtp_speaks_to_sendmail_behind_inetd(by_hand, sink, tmp_path):
+    """As inetd or a socket unit starts it: the connection is its standard input and output."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port, ended = listener.getsockname()[1], []
+
+        def serve():
+            connection, _ = listener.accept()
+            with connection:
+                ended.append(subprocess.run([f"{by_hand.commands}/sendmail", "-bs"], stdin=connection, stdout=connection, timeout=60,
+                                            env={"PATH": "/usr/bin:/bin", "MAIL_CONFIG": by_hand.etc}).returncode)
+
+        server = threading.Thread(target=serve)
+        server.start()
+        try:
+            client("msmtp", tmp_path, "--host=127.0.0.1", f"--port={port}", "--from=m@src.test", "--auth=off", "--tls=off", "b@far.test", "c@far.test",
+                   text=b"Subject: x\n\nbody\n.\n..\n" + b"\xff" * 3000 + b"\n")
+        finally:
+            server.join(60)
+    assert ended == [0]
+    message = sink.wait_count(1)[0]
+    assert message.sender == "m@src.test" and sorted(message.recipients) == ["b@far.test", "c@far.test"]
+    assert b"body\r\n.\r\n..\r\n" in message.content
 
 
 # ---- postdrop and what it is given ----
