@@ -19,7 +19,7 @@ import time
 import pytest
 
 from harness import Client, send
-from harness.instance import free_port
+from harness.instance import PEERS, free_port
 
 CONTENT = b"From: a@src.test\r\nSubject: x\r\n\r\nhello\r\nFrom me\r\n.\r\n"
 ROOT = os.geteuid() == 0
@@ -522,6 +522,55 @@ def test_dovecots_lmtp_takes_what_local_passes_on(make_mail, place, user, doveco
         mail.wait_log(r"relay=.*status=sent \(250 2.0.0 .*Saved\)", seconds=30)
         files = maildir_files(f"{place}/home/{user}/Maildir")
         assert len(files) == n + 1 and all(b"hello\n" in read(name) for name in files)
+
+
+CYRUS = next((root for root in ("", f"{PEERS}/cyrus") if os.path.exists(f"{root}/usr/lib/cyrus/bin/lmtpd")), None)  # installed, or unpacked
+
+
+@pytest.fixture
+def cyrus(place, user):
+    """Cyrus's LMTP server on a Unix socket and on TCP: (socket, port, a function that gives the messages of a folder)."""
+    if not ROOT or CYRUS is None:
+        pytest.skip("needs root and cyrus-common")
+    top, port, programs = os.path.dirname(place), free_port(), f"{CYRUS}/usr/lib/cyrus/bin"
+    for name in ("cyrus", "cyrus/conf", "cyrus/spool", "cyrus/run"):
+        os.mkdir(f"{top}/{name}")
+        os.chown(f"{top}/{name}", pwd.getpwnam(user).pw_uid, -1)
+    with open(f"{top}/imapd.conf", "w") as f:
+        f.write(f"configdirectory: {top}/cyrus/conf\npartition-default: {top}/cyrus/spool\ncyrus_user: {user}\nunixhierarchysep: on\nvirtdomains: off\n"
+                f"autocreate_quota: 0\nautocreate_post: yes\nlmtpsocket: {top}/cyrus/lmtp\nproc_path: {top}/cyrus/run\n"
+                f"mboxname_lockpath: {top}/cyrus/run/lock\nsievedir: {top}/cyrus/sieve\n")
+    with open(f"{top}/cyrus.conf", "w") as f:
+        f.write(f'START {{\n recover cmd="{programs}/ctl_cyrusdb -C {top}/imapd.conf -r"\n}}\nSERVICES {{\n'
+                f' lmtpunix cmd="{programs}/lmtpd -C {top}/imapd.conf -a" listen="{top}/cyrus/lmtp" prefork=0\n'
+                f' lmtp cmd="{programs}/lmtpd -C {top}/imapd.conf -a" listen="127.0.0.1:{port}" prefork=0\n}}\n')
+    env = dict(os.environ, LD_LIBRARY_PATH=f"{CYRUS}/usr/lib/x86_64-linux-gnu:{CYRUS}/usr/lib") if CYRUS else None
+    server = subprocess.Popen([f"{programs}/master", "-C", f"{top}/imapd.conf", "-M", f"{top}/cyrus.conf", "-p", f"{top}/cyrus/run/pid"],
+                              stdin=subprocess.DEVNULL, env=env)
+    for _ in range(200):
+        if os.path.exists(f"{top}/cyrus/lmtp"):
+            break
+        time.sleep(0.1)
+    yield f"{top}/cyrus/lmtp", port, lambda: [read(path) for path in sorted(glob.glob(f"{top}/cyrus/spool/**/[0-9]*.", recursive=True))]
+    server.terminate()
+    server.wait(20)
+
+
+def test_cyruss_lmtp_takes_what_local_passes_on(make_mail, place, user, cyrus):
+    """To each recipient his own verdict, over one connection; 8-bit, dots and long lines come out as they went in."""
+    path, port, stored = cyrus
+    body = CONTENT + b"\xe4\xf6\xfc\r\n..two dots\r\n" + b"x" * 900 + b"\r\n"
+    for n, transport in enumerate((f"lmtp:unix:{path}", f"lmtp:inet:[127.0.0.1]:{port}")):
+        mail = make_mail(settings=settings(place, mailbox_transport=transport, alias_maps=f"inline:{{ al={user} }}"),
+                         services=["lmtp unix - - n - - lmtp"])
+        assert send("a@src.test", ["al@local.test"], body, port=mail.port).code == 250
+        mail.wait_log(r"relay=.*status=sent \(250 2\.1\.5 (Ok|Success)", seconds=30)
+        assert len(stored()) == n + 1 and all(text.endswith(body.partition(b"\r\n\r\n")[2]) for text in stored())
+    mail = make_mail(settings=settings(place, virtual_transport=f"lmtp:unix:{path}", virtual_mailbox_domains="v.test"), services=["lmtp unix - - n - - lmtp"])
+    assert send("a@src.test", ["one@v.test", "two@v.test", "bad/name@v.test"], body, port=mail.port).code == 250
+    mail.wait_log(r"to=<(one|two)@v\.test>.*status=sent", seconds=30, count=2)
+    mail.wait_log(r"to=<bad/name@v\.test>.*dsn=4\.\d\.\d, status=deferred \(host .* said: 451")
+    assert len(stored()) == 4
 
 
 def test_the_owner_of_a_list_is_told_of_what_fails(make_mail, make_sink, place, user):
