@@ -72,7 +72,10 @@ struct reader {
     const char *path;
     struct slice rest;
     unsigned line; /* of the physical line taken last */
-    struct bounce_template *templates;
+    struct found {
+        struct slice text; /* headers and all; a later one of the same name replaces it before it is judged */
+        unsigned line;     /* of the text's first line; 0: there is none */
+    } found[TEMPLATE_KINDS];
 };
 
 static bool
@@ -155,9 +158,11 @@ take_headers(struct reader *r, struct bounce_template *template, struct slice *t
 
 /* text: what stands between "<<EOF" and "EOF", beginning at that line. */
 static void
-take_template(struct reader *r, struct bounce_template *place, struct slice text, unsigned line)
+take_template(struct reader *r, struct bounce_template *place, unsigned kind)
 {
-    struct bounce_template made = builtin[place - r->templates];
+    struct bounce_template made = builtin[kind];
+    struct slice text = r->found[kind].text;
+    unsigned line = r->found[kind].line;
     struct err err;
 
     if (take_headers(r, &made, &text, &line, &err) < 0) {
@@ -183,9 +188,9 @@ take_template(struct reader *r, struct bounce_template *place, struct slice text
 
 /* ---- the file ---- */
 
-/* The text up to the line that is the marker, off r->rest. */
+/* The text up to the line that is the marker, off r->rest. *first: the number of its first line. */
 static struct slice
-take_text(struct reader *r, const char *name, struct slice marker)
+take_text(struct reader *r, const char *name, struct slice marker, unsigned *first)
 {
     struct slice text = slice_make(r->rest.ptr, 0), physical;
 
@@ -193,18 +198,23 @@ take_text(struct reader *r, const char *name, struct slice marker)
         r->line++;
         if (slice_equal(physical, marker))
             return text;
-        text.len = (size_t)(r->rest.ptr - text.ptr);
+        if (text.len == 0 && physical.len == 0) { /* empty lines before headers, too, are none of the text */
+            text.ptr = r->rest.ptr;
+            ++*first;
+        } else {
+            text.len = (size_t)(r->rest.ptr - text.ptr);
+        }
     }
     log_warning("%s, line %u: missing \"%.*s\" end marker of %s", r->path, r->line, SLICE_ARG(marker), name);
     return text;
 }
 
-static struct bounce_template *
+static struct found *
 find(struct reader *r, const char *name)
 {
     for (unsigned i = 0; i < TEMPLATE_KINDS; i++)
         if (strcmp(name, arena_printf(r->arena, "%s_template", builtin[i].name)) == 0)
-            return &r->templates[i];
+            return &r->found[i];
     log_warning("%s, line %u: unknown template name: %s -- ignoring this template", r->path, r->line, name);
     return NULL;
 }
@@ -236,7 +246,7 @@ take_entry(struct reader *r, const char *name, struct slice value, struct err *e
 {
     unsigned line = r->line;
     struct slice text = value, marker;
-    struct bounce_template *place;
+    struct found *place;
 
     if (value.len >= 2 && memcmp(value.ptr, "<<", 2) == 0) {
         marker = slice_trim(slice_make(value.ptr + 2, value.len - 2));
@@ -244,14 +254,14 @@ take_entry(struct reader *r, const char *name, struct slice value, struct err *e
             return err_set(err, ERR_SYNTAX, "%s, line %u: missing end marker after <<", r->path, line);
         if (!text_is_alnum(*marker.ptr))
             return err_set(err, ERR_SYNTAX, "%s, line %u: malformed end marker after <<", r->path, line);
-        text = take_text(r, name, marker);
         line++;
+        text = take_text(r, name, marker, &line);
     } else if (value.len > 0) {
         text = slice_from(arena_printf(r->arena, "%.*s\n", SLICE_ARG(value)));
     }
     place = find(r, name);
     if (place)
-        take_template(r, place, text, line);
+        *place = (struct found){text, line};
     return 0;
 }
 
@@ -259,7 +269,7 @@ int
 bounce_templates_parse(struct arena *arena, const char *path, struct slice content,
                        struct bounce_template templates[TEMPLATE_KINDS], struct err *err)
 {
-    struct reader r = {.arena = arena, .path = arena_strdup(arena, path), .rest = content, .templates = templates};
+    struct reader r = {.arena = arena, .path = arena_strdup(arena, path), .rest = content};
     struct slice physical, name, value;
 
     while (cf_physical_next(&r.rest, &physical)) {
@@ -270,6 +280,9 @@ bounce_templates_parse(struct arena *arena, const char *path, struct slice conte
             take_entry(&r, arena_strndup(arena, name.ptr, name.len), value, err) < 0)
             return -1;
     }
+    for (unsigned i = 0; i < TEMPLATE_KINDS; i++)
+        if (r.found[i].line > 0)
+            take_template(&r, &templates[i], i);
     return 0;
 }
 

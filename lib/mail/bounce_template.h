@@ -36,8 +36,8 @@ struct bounce_template {
 /* All texts as they are built in. The strings are static. */
 void bounce_templates_builtin(struct bounce_template[TEMPLATE_KINDS]);
 
-/* Puts the templates of a file's content in the place of others. -1: the file can't be read to its end as it is
- * malformed; the templates before that place are taken. Strings are in the arena. */
+/* Puts the templates of a file's content in the place of others; of several with one name the last counts, whether it
+ * can be used or not. -1: the file is malformed; nothing is taken. Strings are in the arena. */
 int bounce_templates_parse(struct arena *, const char *path, struct slice content,
                            struct bounce_template[TEMPLATE_KINDS], struct err *) MUST_USE;
 
