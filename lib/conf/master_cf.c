@@ -504,9 +504,8 @@ master_service_print(const struct master_service *service, bool folded, struct b
         bool option = i < options && strcmp(argument, "-o") == 0 && service->args[i + 1];
         const char *text =
             option ? arena_printf(arena, "-o %s", quoted(arena, service->args[++i])) : quoted(arena, argument);
-        bool too_long =
-            out->len - start + 1 + strlen(text) > FOLD_COLUMN && *text != '#'; /* "#" would begin a comment */
-        if (folded && (option || after_option || too_long)) {
+        bool too_long = out->len - start + 1 + strlen(text) > FOLD_COLUMN;
+        if (folded && (option || after_option || too_long) && *text != '#') { /* "#" would begin a comment */
             buf_append_byte(out, '\n');
             start = out->len;
             buf_append_text(out, "   ");

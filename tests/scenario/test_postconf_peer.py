@@ -10,6 +10,7 @@ What may differ, and why:
 * new entries go to the end of main.cf in the order of the command line; Postfix's order is that of a hash table;
 * {braces} around an argument of a command are kept where the command is shown; Postfix loses them;
 * "-o name = value" without braces is three words; where such a line is folded differs;
+* a word that begins with "#" does not begin a folded line, where it would be a comment; Postfix lets it;
 * -Pe takes a value with blanks; Postfix refuses it;
 * the built-in texts of notices (-b, -t) are ours; a template's end marker is known also where the file ends without a newline; a name
   that is a parameter, but none of Postfix's bounce daemon, has its value and is no error;

@@ -133,6 +133,9 @@ static const struct {
     {"a inet n - n - - smtpd -o a=b -o { c = d  e } -v",
      "a          inet  n       -       n       -       -       smtpd -o a=b -o {c=d  e} -v\n",
      "a          inet  n       -       n       -       -       smtpd\n    -o a=b\n    -o {c=d  e}\n    -v\n"},
+    /* not as Debian's: on a line of its own "#x" would be a comment */
+    {"a inet n - n - - smtpd -o a=b #x", "a          inet  n       -       n       -       -       smtpd -o a=b #x\n",
+     "a          inet  n       -       n       -       -       smtpd\n    -o a=b #x\n"},
 };
 
 static void
