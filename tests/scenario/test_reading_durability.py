@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What IMAP and POP3 acknowledged outlives kills, power cuts, full disks and a damaged index: no message and no flag is lost, UIDs and
 UIDVALIDITY stay, no UID ever names another message. READING_CYCLES=100 makes a long run of it (-s shows what was done). What is written is
-bounded by counts, not by time."""
+bounded by counts, not by time. READING_KEEP=DIRECTORY: what the last power cut of each kind left of the mailboxes, before anything opened them."""
 import os
 import poplib
 import random
 import re
+import shutil
 import threading
 import time
 
@@ -18,6 +19,7 @@ from reading_account import BROKEN, Account, Imap, text_of
 
 CYCLES = int(os.environ.get("READING_CYCLES", "2"))
 SEED = os.environ.get("READING_SEED", "1")
+KEEP = os.environ.get("READING_KEEP")
 KILLS = 3   # in a cycle
 KINDS = ("maildir", "mbox")
 FAULTS = [("write,pwrite64,pwritev,writev", ("ENOSPC", "EIO", "EDQUOT")), ("openat", ("ENOSPC", "EMFILE", "EIO")), ("fsync,fdatasync", ("EIO", "ENOSPC")),
@@ -129,6 +131,9 @@ def cut(mail, disk, account, dice):
         disk.cut()
         mail.kill_all()
     disk.mount_again()
+    if KEEP:
+        shutil.rmtree(f"{KEEP}/{mail.kind}", ignore_errors=True)
+        shutil.copytree(mail.mail_base, f"{KEEP}/{mail.kind}", symlinks=True)  # with extended attributes
     # The machine was not started anew, which would make lock files stale that hold no text any more.
     for path, _, names in os.walk(mail.mail_base):
         for name in names:
