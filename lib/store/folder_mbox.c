@@ -11,6 +11,7 @@
 
 #include "lib/base/check.h"
 #include "lib/base/log.h"
+#include "lib/store/mbox_repair.h"
 
 #define LAST_UID_BELIEVED (UINT32_MAX - (1U << 24))
 enum { DIGEST_REACH = 1000 }; /* messages that another program may have taken out at once, for messages without X-UID */
@@ -335,6 +336,13 @@ mbox_end(struct folder *folder, struct mbox *file)
 
 /* ---- the operations ---- */
 
+/* UIDs last before anybody is told of them, and no mark of a patch is left. */
+static int
+sync_patches(struct folder *folder, const struct mbox *file, struct err *err)
+{
+    return mbox_of(folder)->has_patched && fsync(file->file.fd) < 0 ? err_errno(err, "sync") : 0;
+}
+
 static int
 mbox_sync(struct folder *folder, struct err *err)
 {
@@ -348,7 +356,9 @@ mbox_sync(struct folder *folder, struct err *err)
     if (result != 0)
         return result < 0 ? -1 : 0;
     bool expunging = mbox_of(folder)->has_doomed;
-    if (mbox_flush(folder, &file, &why) < 0) { /* a full disk is no reason to show no mail */
+    mbox_of(folder)->has_patched = false;
+    if (mbox_flush(folder, &file, &why) < 0 ||
+        sync_patches(folder, &file, &why) < 0) { /* a full disk is no reason to show no mail */
         log_warning("%s: %s", folder->path, why.text);
         if (expunging) {
             *err = why;
@@ -442,7 +452,13 @@ mbox_settle_folder(struct folder *folder, struct err *err)
 {
     if (mbox_sync(folder, err) < 0)
         return -1;
-    return mbox_of(folder)->fd >= 0 && fsync(mbox_of(folder)->fd) < 0 ? err_errno(err, "sync %s", folder->path) : 0;
+    struct mbox_folder *b = mbox_of(folder);
+    if (b->fd >= 0 && fsync(b->fd) < 0)
+        return err_errno(err, "sync %s", folder->path);
+    if (b->fd >= 0 && b->written >= 0)
+        mbox_unmark_written(b->fd, b->written);
+    b->written = -1;
+    return 0;
 }
 
 static int
@@ -463,6 +479,7 @@ mbox_open_folder(struct folder *folder, bool create, struct err *err)
     (void)create;
     (void)err;
     mbox_of(folder)->fd = -1;
+    mbox_of(folder)->written = -1;
     folder->next_uid = 1;
     return 0;
 }

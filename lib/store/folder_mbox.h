@@ -53,6 +53,8 @@ struct mbox_folder {
     bool is_scanned, is_settled;
     bool is_read_only; /* the file may not be written by us */
     bool has_doomed;
+    bool has_patched;                  /* in place, and not synced yet */
+    off_t written;                     /* where a message begins that was added and not synced yet; -1: there is none */
     struct mbox_message *internal;     /* c-client's "folder internal data", no message; NULL: none */
     uint32_t base_validity, base_last; /* as the first message says; 0: it does not */
     bool base_is_dirty;                /* keywords */
@@ -104,7 +106,7 @@ int mbox_flush(struct folder *, struct mbox *, struct err *) MUST_USE;
 /* The fields in which we keep a message's state, to be put at the header's end; others: unknown keywords that stay. */
 void mbox_put_own(const struct folder *, const struct folder_message *, bool is_base, bool is_internal,
                   struct slice others, struct buf *);
-void mbox_spare_doomed(struct folder *); /* what could not be removed is told of, and stays */
+void mbox_spare_doomed(struct folder *);                /* what could not be removed is told of, and stays */
 void mbox_base_written(struct folder *);                /* the file says what we know of UIDs and keywords */
 void mbox_remember_base(const struct folder *, int fd); /* for a file without messages */
 void mbox_recall_base(struct folder *, int fd);

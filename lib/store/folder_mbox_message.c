@@ -13,6 +13,7 @@
 #include "lib/store/folder_mbox.h"
 #include "lib/store/letter.h"
 #include "lib/store/mbox_repair.h"
+#include "lib/store/mbox_sum.h"
 
 enum {
     IN_MEMORY = 1 << 20, /* a larger message is copied into a file without a name, and mapped */
@@ -167,15 +168,22 @@ struct put {
     struct buf out;
     bool is_marked, in_line, after_blank;
     off_t begun;
+    char first[MBOX_MARK_START];
+    size_t first_len;
+    struct mbox_sum sum;
     struct err *err;
 };
 
 static int
 put_flush(struct put *put)
 {
-    if (!put->is_marked)
-        mbox_mark(put->fd, put->begun, 0, buf_slice(&put->out));
+    if (!put->is_marked) {
+        put->first_len = put->out.len < sizeof(put->first) ? put->out.len : sizeof(put->first);
+        memcpy(put->first, put->out.ptr, put->first_len);
+        mbox_mark(put->fd, put->begun, 0, slice_make(put->first, put->first_len));
+    }
     put->is_marked = true;
+    mbox_sum_add(&put->sum, buf_slice(&put->out));
     for (size_t done = 0; done < put->out.len;) {
         ssize_t n = pwrite(put->fd, put->out.ptr + done, put->out.len - done, put->at);
         if (n < 0 && errno == EINTR)
@@ -304,7 +312,7 @@ put_message(struct put *put, const struct folder *folder, struct mbox_message *m
     return 0;
 }
 
-/* With the lock. The first message's X-IMAPbase is set before: a kill in between costs a UID. */
+/* With the lock. The message's mark stays until it is synced, by mbox_settle_folder() or by who has the lock next. The first message's X-IMAPbase is set before: a kill in between costs a UID. */
 static int
 append_locked(struct folder *folder, struct mbox *file, struct mbox_message *m, int fd, struct err *err)
 {
@@ -318,15 +326,17 @@ append_locked(struct folder *folder, struct mbox *file, struct mbox_message *m, 
     int result = put_message(&put, folder, m, fd, m->message.arrived);
     buf_release(&put.out);
     if (result < 0) {
-        if (ftruncate(file->file.fd, st.st_size) == 0)
-            (void)!mbox_unmark(file->file.fd);
+        mbox_cut_back(file->file.fd, st.st_size);
         return -1;
     }
-    if (mbox_unmark(file->file.fd) < 0) {
+    if (mbox_mark_whole(put.fd, put.begun, put.at - put.begun, mbox_sum_end(&put.sum), true,
+                        slice_make(put.first, put.first_len)) < 0 &&
+        (fdatasync(put.fd) < 0 || mbox_unmark(put.fd) < 0)) {
         err_errno(err, "finish the message");
-        (void)!ftruncate(file->file.fd, st.st_size);
+        mbox_cut_back(put.fd, st.st_size);
         return -1;
     }
+    mbox_of(folder)->written = put.begun;
     return 0;
 }
 
@@ -342,7 +352,9 @@ mbox_append_finish(struct folder *folder, struct folder_append *append, unsigned
         m->message.keywords = keywords;
         m->message.is_new = true;
         m->message.arrived = arrived ? arrived : time(NULL);
-        result = append_locked(folder, &file, m, append->fd, err);
+        struct store_fault fault;
+        result = mbox_sync_name(&file, &fault) < 0 ? err_set(err, ERR_TEMP, "%s", fault.text)
+                                                   : append_locked(folder, &file, m, append->fd, err);
         if (result == 0) {
             if (folder->count > 0)
                 mbox_own_of(folder->messages[folder->count - 1])->place.end = m->place.at;

@@ -168,7 +168,7 @@ static int
 patch_headers(struct flush *f, size_t *from)
 {
     size_t count = item_count(f->folder);
-    bool stale = base_is_stale(f->folder);
+    bool stale = base_is_stale(f->folder), is_too_long;
     for (*from = 0; *from < count; ++*from) {
         struct mbox_message *m = item(f->folder, *from);
         bool is_base = *from == 0;
@@ -180,8 +180,12 @@ patch_headers(struct flush *f, size_t *from)
             return -1;
         if (f->new.len != f->old.len)
             return 0;
-        if (mbox_patch(f->fd, m->place.at + m->place.from_len, buf_slice(&f->old), buf_slice(&f->new), f->err) < 0)
+        mbox_of(f->folder)->has_patched = true;
+        if (mbox_patch(f->fd, m->place.at + m->place.from_len, buf_slice(&f->old), buf_slice(&f->new), &is_too_long,
+                       f->err) < 0)
             return -1;
+        if (is_too_long)
+            return 0;
         m->is_dirty = false;
     }
     return 0;

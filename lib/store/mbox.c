@@ -10,6 +10,7 @@
 #include "lib/store/mbox_lock.h"
 #include "lib/store/mbox_repair.h"
 #include "lib/store/mbox_rewrite.h"
+#include "lib/store/mbox_sum.h"
 
 enum {
     PIECE = 128 * 1024, /* a message up to this size goes out in one write */
@@ -138,7 +139,7 @@ write_letter(const struct mbox *mbox, struct letter_reader *reader, struct buf *
     struct slice first = {start, 0};
     bool done = false;
     off_t written = 0;
-    uint64_t sum = 0;
+    struct mbox_sum sum = {0};
 
     while (!done) {
         if (letter_read(reader, PIECE, piece, &done, fault) < 0)
@@ -150,9 +151,10 @@ write_letter(const struct mbox *mbox, struct letter_reader *reader, struct buf *
             memcpy(start, piece->ptr, first.len);
         }
         if (!is_device(mbox)) {
-            sum = mbox_sum(sum, buf_slice(piece));
+            mbox_sum_add(&sum, buf_slice(piece));
             if (done)
-                mbox_mark_whole(mbox->file.fd, end, written + (off_t)piece->len, sum, first);
+                (void)!mbox_mark_whole(mbox->file.fd, end, written + (off_t)piece->len, mbox_sum_end(&sum), false,
+                                       first);
             else if (written == 0)
                 mbox_mark(mbox->file.fd, end, 0, first);
         }
@@ -165,8 +167,8 @@ write_letter(const struct mbox *mbox, struct letter_reader *reader, struct buf *
 }
 
 /* The name of a new file must last too; a directory that may not be read can't be synced. */
-static int
-sync_name(const struct mbox *mbox, struct store_fault *fault)
+int
+mbox_sync_name(const struct mbox *mbox, struct store_fault *fault)
 {
     int dir, result = 0;
 
@@ -188,15 +190,15 @@ make_durable(const struct mbox *mbox, struct store_fault *fault)
         return 0;
     if (fdatasync(mbox->file.fd) < 0)
         return fault_errno(fault, "4.3.0", "error writing message");
-    return sync_name(mbox, fault);
+    return mbox_sync_name(mbox, fault);
 }
 
 /* With the mark still there the next who locks it cuts it, should this fail. */
 static void
 cut_back(const struct mbox *mbox, off_t end)
 {
-    if (!is_device(mbox) && ftruncate(mbox->file.fd, end) == 0)
-        (void)!mbox_unmark(mbox->file.fd);
+    if (!is_device(mbox))
+        mbox_cut_back(mbox->file.fd, end);
 }
 
 int

@@ -10,9 +10,9 @@
  *
  * An append is one write where the message is small, then a sync; what failed is cut off again. For the case that the
  * process or the machine dies in between, the file carries an extended attribute (user.postern.append: offset, length and
- * the first bytes) from before the first byte until after the sync. Who locks the file next and finds it cuts off what is
- * there, if it still is our message, not complete, and nothing but it. Where there are no such attributes (NFS 3, some
- * tmpfs) only a kill at the wrong moment can leave a part of a message. */
+ * the first bytes) from before the first byte until after the sync. Who locks the file next and finds it takes away what is
+ * there, if it still is our message and not complete; after a power cut also from before another program's. Where there are no
+ * such attributes (NFS 3, some tmpfs) a kill or a cut at the wrong moment can leave a part of a message. */
 #ifndef LIB_STORE_MBOX_H
 #define LIB_STORE_MBOX_H
 
@@ -63,5 +63,7 @@ int mbox_append(struct mbox *, struct letter *, unsigned flags, int64_t limit, o
 int mbox_write(struct mbox *, struct letter *, unsigned flags, int64_t limit, off_t *position,
                struct store_fault *) MUST_USE;
 int mbox_settle(struct mbox *, off_t position, bool synced, struct store_fault *) MUST_USE;
+
+int mbox_sync_name(const struct mbox *, struct store_fault *) MUST_USE; /* of a file that mbox_open() created */
 
 #endif

@@ -3,6 +3,7 @@
 #ifndef LIB_STORE_MBOX_REPAIR_H
 #define LIB_STORE_MBOX_REPAIR_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -15,15 +16,20 @@ enum { MBOX_MARK_START = 192 };
  * not known yet. Where the file system has no such marks, nothing happens. */
 void mbox_mark(int fd, off_t offset, off_t length, struct slice first);
 
-/* With the length, and the sum of all those bytes: a power cut may leave zeros anywhere in them. */
-void mbox_mark_whole(int fd, off_t offset, off_t length, uint64_t sum, struct slice first);
-uint64_t mbox_sum(uint64_t sum, struct slice next); /* begins with 0 */
+/* With the length, and the sum of all those bytes (lib/store/mbox_sum.h): a power cut may leave zeros anywhere in them. is_written: they
+ * have been written already, and who finds the mark need only sync them; else they are going to be. -1: an earlier mark may stand. */
+int mbox_mark_whole(int fd, off_t offset, off_t length, uint64_t sum, bool is_written, struct slice first);
 
 int mbox_unmark(int fd) MUST_USE; /* -1 with errno: it stands, and the next delivery would cut the message off */
+void mbox_unmark_written(int fd, off_t offset); /* without the lock: if it is still that mark */
+
+/* Takes away what an append has written so far, and its mark. The sync keeps what is written next from coming to the disk before
+ * that. */
+void mbox_cut_back(int fd, off_t end);
 
 /* Cuts off an append that was not finished, if the file ends with it and nothing else. What is complete stays if the machine
- * was started since: nobody knows whether it was reported as delivered. fd is open for reading and writing
- * and locked. 1: something was cut. */
+ * was started since: nobody knows whether it was reported as delivered. What was written, and waits for its sync, is synced.
+ * fd is open for reading and writing and locked. 1: something was cut. */
 int mbox_repair(int fd);
 
 #endif

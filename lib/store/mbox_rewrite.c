@@ -17,9 +17,10 @@ static const char patch_mark[] = "user.postern.patch";
 enum {
     PIECE = 128 * 1024,
     MARK_LIMIT = 320,
-    START = 160,        /* bytes of what was written that the mark repeats */
-    PATCH_LIMIT = 1024, /* a longer change is made without a mark */
-    PAGE = 4096,        /* what a write puts in its place whole */
+    START = 160,       /* bytes of the file that a mark repeats, so that it is not believed of another content */
+    SHORT_START = 32,  /* of what is cut off: such a mark can mostly be set on a full disk too */
+    PATCH_LIMIT = 300, /* a longer change across blocks is made by a rewrite */
+    SLIDES = 64,       /* steps in which a hole is closed */
 };
 
 static int
@@ -65,18 +66,54 @@ copy_down(int fd, char *piece, off_t from, off_t size, off_t to, struct err *err
     return 0;
 }
 
-/* state: 'w' being written, 'c' complete, to be copied. start: of what was written, in state 'c'. */
+/* What the file system writes whole, within limits. */
+static off_t
+block_size(int fd, off_t least, off_t most)
+{
+    struct stat st;
+    off_t size = fstat(fd, &st) == 0 ? st.st_blksize : least;
+    return size < least ? least : size > most ? most : size;
+}
+
+static off_t
+data_block(int fd)
+{
+    return block_size(fd, 4096, 65536);
+}
+
+/* What stands in the mark; the numbers are those of struct mbox_rewrite, or two ends.
+ *   w from old_end at size        the new form is being written
+ *   c from old_end at size START  it is complete, and takes its place; so it begins
+ *   t from end START              all from there on is cut off; so it begins
+ *   h from end START              what stands between is no mail, and is taken out; so begins what is behind */
 static int
-set_mark(const struct mbox_rewrite *w, char state, struct slice start)
+set_mark(int fd, char state, const off_t *numbers, size_t count, off_t start_at, size_t start_len)
 {
     char text[MARK_LIMIT];
-    int len = snprintf(text, sizeof(text), "%c %lld %lld %lld %lld ", state, (long long)w->from, (long long)w->old_end,
-                       (long long)w->at, (long long)w->size);
-    if (start.len > START)
-        start.len = START;
-    if (start.len > 0)
-        memcpy(text + len, start.ptr, start.len);
-    return fsetxattr(w->fd, rewrite_mark, text, (size_t)len + start.len, 0) == 0 || errno == EOPNOTSUPP ? 0 : -1;
+    ssize_t n = 0;
+    int len = snprintf(text, sizeof(text), "%c", state);
+    for (size_t i = 0; i < count; i++)
+        len += snprintf(text + len, sizeof(text) - (size_t)len, " %lld", (long long)numbers[i]);
+    text[len++] = ' ';
+    if (start_len > 0)
+        n = pread(fd, text + len, start_len, start_at);
+    if (n < 0)
+        return -1;
+    return fsetxattr(fd, rewrite_mark, text, (size_t)(len + n), 0) == 0 || errno == EOPNOTSUPP ? 0 : -1;
+}
+
+static int
+mark_rewrite(const struct mbox_rewrite *w, char state)
+{
+    const off_t numbers[] = {w->from, w->old_end, w->at, w->size};
+    return set_mark(w->fd, state, numbers, 4, w->at, state == 'c' ? START : 0);
+}
+
+static int
+mark_ends(int fd, char state, off_t from, off_t end)
+{
+    const off_t numbers[] = {from, end};
+    return set_mark(fd, state, numbers, 2, state == 't' ? from : end, state == 't' ? SHORT_START : START);
 }
 
 static void
@@ -85,29 +122,56 @@ unmark(int fd)
     (void)fremovexattr(fd, rewrite_mark);
 }
 
+/* After it what is written next can't come to the disk before the mark and the old length have gone. */
+static int
+cut_back(int fd, off_t end)
+{
+    if (ftruncate(fd, end) < 0)
+        return -1;
+    unmark(fd);
+    return fsync(fd);
+}
+
 void
 mbox_rewrite_abort(struct mbox_rewrite *w)
 {
-    if (ftruncate(w->fd, w->old_end) == 0)
-        unmark(w->fd);
+    (void)!cut_back(w->fd, w->old_end);
     free(w->piece);
     w->piece = NULL;
 }
 
+/* Cutting a file fills its last block with zeros, and those may come to the disk without the new length: so there has to be a mark
+ * first. On a full disk there may be none. */
+static int
+cut_off(int fd, off_t from, struct err *err)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0)
+        return err_errno(err, "stat");
+    if (from % data_block(fd) != 0 && mark_ends(fd, 't', from, st.st_size) < 0 && errno != ENOSPC && errno != EDQUOT)
+        return err_errno(err, "mark what is cut off");
+    if (fsync(fd) < 0 || cut_back(fd, from) < 0)
+        return err_errno(err, "cut");
+    return 0;
+}
+
 /* The space is had before anything is written; what lies between the old end and the new form is empty lines, so that nobody
- * who looks meanwhile finds more than messages twice. */
+ * who looks meanwhile finds more than messages twice. One block of these follows the one in which the file will be cut, or was: zeros
+ * of a cut don't reach the new form, and by that block, which no mail has, a repair sees that the mark is the file's. */
 int
 mbox_rewrite_begin(struct mbox_rewrite *w, int fd, off_t from, off_t size, struct err *err)
 {
     struct stat st;
+    off_t block = data_block(fd);
     *w = (struct mbox_rewrite){.fd = fd, .from = from, .size = size};
     if (fstat(fd, &st) < 0)
         return err_errno(err, "stat");
     w->old_end = st.st_size;
     w->at = from + size > w->old_end ? from + size : w->old_end;
+    w->at = ((w->at + block - 1) / block + 1) * block;
     if (size == 0)
         return 0;
-    if (set_mark(w, 'w', slice_make(NULL, 0)) < 0)
+    if (mark_rewrite(w, 'w') < 0)
         return err_errno(err, "mark the rewrite");
     errno = posix_fallocate(fd, w->old_end, w->at + size - w->old_end);
     if (errno) {
@@ -176,29 +240,25 @@ put_in_place(struct mbox_rewrite *w, struct err *err)
 {
     if (copy_down(w->fd, w->piece, w->at, w->size, w->from, err) < 0)
         return -1;
-    if (fdatasync(w->fd) < 0 || ftruncate(w->fd, w->from + w->size) < 0)
+    if (fdatasync(w->fd) < 0 || cut_back(w->fd, w->from + w->size) < 0)
         return err_errno(err, "rewrite");
-    unmark(w->fd);
-    return fsync(w->fd) < 0 ? err_errno(err, "sync") : 0;
+    return 0;
 }
 
 /* Past the point where the mark says that it is complete, a failure leaves what the next one who locks the file will end. */
 int
 mbox_rewrite_commit(struct mbox_rewrite *w, struct err *err)
 {
-    char start[START];
-    ssize_t n = 0;
     if (w->size == 0)
-        return ftruncate(w->fd, w->from) < 0 || fsync(w->fd) < 0 ? err_errno(err, "rewrite") : 0;
-    if (flush(w, err) < 0 || fdatasync(w->fd) < 0 || (n = pread(w->fd, start, sizeof(start), w->at)) < 0 ||
-        w->written != w->size) {
+        return cut_off(w->fd, w->from, err);
+    if (flush(w, err) < 0 || w->written != w->size || fdatasync(w->fd) < 0) {
         if (w->written == w->size)
             err_errno(err, "rewrite");
         mbox_rewrite_abort(w);
         return -1;
     }
     /* What is not known to be complete is taken back after a kill, and must not be half copied by then. */
-    if (set_mark(w, 'c', slice_make(start, (size_t)n)) < 0) {
+    if (mark_rewrite(w, 'c') < 0) {
         err_errno(err, "mark the rewrite");
         mbox_rewrite_abort(w);
         return -1;
@@ -211,11 +271,36 @@ mbox_rewrite_commit(struct mbox_rewrite *w, struct err *err)
 
 /* ---- small changes ---- */
 
-/* Within a page a write is whole, as far as a kill goes; across, the old bytes stand in a mark meanwhile. */
-int
-mbox_patch(int fd, off_t at, struct slice old, struct slice new, struct err *err)
+/* What is changed across a block's end: "at length old-bytes new-bytes". -1 with errno. */
+static int
+mark_patch(int fd, off_t at, struct slice old, struct slice new)
 {
-    char text[PATCH_LIMIT + 64];
+    char text[2 * PATCH_LIMIT + 64];
+    int len = snprintf(text, sizeof(text), "%lld %zu ", (long long)at, old.len);
+    memcpy(text + len, old.ptr, old.len);
+    memcpy(text + len + (int)old.len, new.ptr, new.len);
+    return fsetxattr(fd, patch_mark, text, (size_t)len + 2 * old.len, 0) == 0 ? fsync(fd) : -1;
+}
+
+/* Within a block a write is whole; across, the old bytes stand in a mark from before until after. On a full disk, and where there are no
+ * marks, it is done without. */
+static int
+patch_across(int fd, off_t at, struct slice old, struct slice new, struct err *err)
+{
+    bool marked = mark_patch(fd, at, old, new) == 0;
+    if (!marked && errno != EOPNOTSUPP && errno != ENOSPC && errno != EDQUOT)
+        return err_errno(err, "mark a change");
+    if (write_at(fd, new.ptr, new.len, at, err) < 0)
+        return -1;
+    if (marked && (fdatasync(fd) < 0 || fremovexattr(fd, patch_mark) < 0))
+        return err_errno(err, "sync a change");
+    return 0;
+}
+
+int
+mbox_patch(int fd, off_t at, struct slice old, struct slice new, bool *is_too_long, struct err *err)
+{
+    *is_too_long = false;
     check(old.len == new.len);
     while (old.len > 0 && old.ptr[0] == new.ptr[0]) {
         at++;
@@ -226,58 +311,171 @@ mbox_patch(int fd, off_t at, struct slice old, struct slice new, struct err *err
         old.len = --new.len;
     if (old.len == 0)
         return 0;
-    bool marked = at / PAGE != (at + (off_t)old.len - 1) / PAGE && old.len <= PATCH_LIMIT;
-    if (marked) {
-        int len = snprintf(text, sizeof(text), "%lld ", (long long)at);
-        memcpy(text + len, old.ptr, old.len);
-        (void)fsetxattr(fd, patch_mark, text, (size_t)len + old.len, 0);
-    }
-    int result = write_at(fd, new.ptr, new.len, at, err);
-    if (marked && result == 0)
-        (void)fremovexattr(fd, patch_mark);
-    return result;
+    off_t block = block_size(fd, 512, 4096);
+    if (at / block == (at + (off_t)old.len - 1) / block)
+        return write_at(fd, new.ptr, new.len, at, err);
+    *is_too_long = old.len > PATCH_LIMIT;
+    return *is_too_long ? 0 : patch_across(fd, at, old, new, err);
 }
 
-/* ---- after a kill ---- */
+/* ---- after a kill, or a power cut ---- */
+
+/* Has the file, at the place of the change, nothing but bytes of before and after? */
+static bool
+is_between(int fd, off_t at, const char *old, const char *new, size_t len)
+{
+    char there[PATCH_LIMIT];
+    if (len > sizeof(there) || pread(fd, there, len, at) != (ssize_t)len)
+        return false;
+    for (size_t i = 0; i < len; i++)
+        if (there[i] != old[i] && there[i] != new[i])
+            return false;
+    return true;
+}
 
 static void
 repair_patch(int fd)
 {
-    char text[PATCH_LIMIT + 65], *bytes;
-    struct stat st;
+    char text[2 * PATCH_LIMIT + 65], *rest;
     struct err err;
     ssize_t len = fgetxattr(fd, patch_mark, text, sizeof(text) - 1);
     if (len <= 0)
         return;
     text[len] = '\0';
-    off_t at = strtoll(text, &bytes, 10);
-    len -= bytes + 1 - text;
-    if (*bytes == ' ' && at >= 0 && len > 0 && fstat(fd, &st) == 0 && st.st_size >= at + len &&
-        write_at(fd, bytes + 1, (size_t)len, at, &err) < 0)
+    off_t at = strtoll(text, &rest, 10);
+    size_t size = strtoull(rest, &rest, 10);
+    if (*rest == ' ' && at >= 0 && size <= PATCH_LIMIT && rest + 1 + 2 * size == text + len &&
+        is_between(fd, at, rest + 1, rest + 1 + size, size) &&
+        (write_at(fd, rest + 1, size, at, &err) < 0 || fdatasync(fd) < 0))
         return;
     (void)fremovexattr(fd, patch_mark);
 }
 
+/* may_be_zeros: a cut that the power met may have left those, as far as the block goes. */
 static bool
-begins_with(int fd, off_t at, struct slice start)
+begins_with(int fd, off_t at, struct slice start, bool may_be_zeros)
 {
     char bytes[START];
-    return start.len > 0 && start.len <= sizeof(bytes) && pread(fd, bytes, start.len, at) == (ssize_t)start.len &&
-           memcmp(bytes, start.ptr, start.len) == 0;
+    off_t block = data_block(fd), zeros_end = may_be_zeros ? (at / block + 1) * block : 0;
+    if (start.len == 0 || start.len > sizeof(bytes) || pread(fd, bytes, start.len, at) != (ssize_t)start.len)
+        return false;
+    for (size_t i = 0; i < start.len; i++)
+        if (bytes[i] != start.ptr[i] && (bytes[i] != '\0' || at + (off_t)i >= zeros_end))
+            return false;
+    return true;
 }
 
-/* Takes out [from, to), once more by a rewrite: what follows was added by somebody else. */
-static void
-take_out(int fd, off_t from, off_t to, off_t end)
+/* Where something begins that is neither an empty line nor zeros; at most `end`. */
+static off_t
+skip_nothing(int fd, off_t at, off_t end, bool *zeros)
 {
-    struct mbox_rewrite w;
+    char bytes[2048];
+    *zeros = false;
+    while (at < end) {
+        ssize_t n = pread(fd, bytes, end - at < (off_t)sizeof(bytes) ? (size_t)(end - at) : sizeof(bytes), at);
+        if (n <= 0)
+            break;
+        for (ssize_t i = 0; i < n; i++) {
+            if (bytes[i] != '\n' && bytes[i] != '\0')
+                return at + i;
+            *zeros |= bytes[i] == '\0';
+        }
+        at += n;
+    }
+    return at;
+}
+
+static bool
+has_gap(int fd, off_t at)
+{
+    bool zeros;
+    off_t block = data_block(fd);
+    return at % block == 0 && at >= block && skip_nothing(fd, at - block, at, &zeros) == at;
+}
+
+static bool
+is_from_at(int fd, off_t at)
+{
+    char bytes[6];
+    return at > 0 && pread(fd, bytes, 6, at - 1) == 6 && (bytes[0] == '\n' || bytes[0] == '\0') &&
+           memcmp(bytes + 1, "From ", 5) == 0;
+}
+
+/* A mark of the hole is durable. What is behind is moved down, in pieces that have room in the hole: each can be done again. Where that
+ * were too many, the hole becomes empty lines. */
+static int
+close_hole(int fd, off_t from, off_t end, struct err *err)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0)
+        return err_errno(err, "stat");
+    bool is_small = (st.st_size - end) / (end - from) > SLIDES;
+    char *piece = malloc(PIECE);
+    if (!piece)
+        fatal("out of memory");
+    int result = 0;
+    memset(piece, '\n', PIECE);
+    for (off_t at = from; is_small && result == 0 && at < end; at += PIECE)
+        result = write_at(fd, piece, end - at < PIECE ? (size_t)(end - at) : PIECE, at, err);
+    while (!is_small && result == 0 && end < st.st_size) {
+        off_t size = end - from < st.st_size - end ? end - from : st.st_size - end;
+        result = copy_down(fd, piece, end, size, from, err);
+        from += size;
+        end += size;
+        if (result == 0 &&
+            (fdatasync(fd) < 0 || (end < st.st_size && (mark_ends(fd, 'h', from, end) < 0 || fsync(fd) < 0))))
+            result = err_errno(err, "sync");
+    }
+    free(piece);
+    if (result < 0 || !is_small)
+        return result < 0 ? -1 : cut_off(fd, from, err);
+    if (fdatasync(fd) < 0)
+        return err_errno(err, "sync");
+    unmark(fd);
+    return 0;
+}
+
+/* Without O_APPEND: with it each write would go to the end. Returns what the flags were. */
+static int
+write_anywhere(int fd)
+{
+    int flags = fcntl(fd, F_GETFL);
+    if (flags > 0 && (flags & O_APPEND))
+        (void)fcntl(fd, F_SETFL, flags & ~O_APPEND);
+    return flags;
+}
+
+int
+mbox_take_out(int fd, off_t from, off_t end, struct err *err)
+{
+    if (mark_ends(fd, 'h', from, end) < 0 || fsync(fd) < 0)
+        return err_errno(err, "mark what is taken out");
+    int flags = write_anywhere(fd), result = close_hole(fd, from, end, err);
+    (void)fcntl(fd, F_SETFL, flags);
+    return result;
+}
+
+/* The file's end is there, or more behind it. */
+static void
+drop(int fd, off_t from, off_t end, off_t size)
+{
     struct err err;
-    if (mbox_rewrite_begin(&w, fd, from, end - to, &err) < 0)
-        return;
-    if (mbox_rewrite_copy(&w, to, end - to, &err) < 0)
-        mbox_rewrite_abort(&w);
+    if (end == size)
+        (void)!cut_back(fd, from);
     else
-        (void)!mbox_rewrite_commit(&w, &err);
+        (void)!mbox_take_out(fd, from, end, &err);
+}
+
+/* Not all of the space was had; then all that may be there of it are zeros. */
+static void
+drop_space(const struct mbox_rewrite *w, off_t size)
+{
+    bool zeros;
+    off_t end = size > w->old_end ? skip_nothing(w->fd, w->old_end, size, &zeros) : size;
+    if (end > w->old_end && (end == size || (zeros && is_from_at(w->fd, end))))
+        drop(w->fd, w->old_end, end, size);
+    else
+        unmark(w->fd);
 }
 
 static void
@@ -287,41 +485,66 @@ end_rewrite(struct mbox_rewrite *w, off_t size)
     w->piece = malloc(PIECE);
     if (!w->piece)
         fatal("out of memory");
-    if (size == w->at + w->size)
-        (void)!put_in_place(w, &err);
-    else if (copy_down(w->fd, w->piece, w->at, w->size, w->from, &err) == 0 && fdatasync(w->fd) == 0)
-        take_out(w->fd, w->from + w->size, w->at + w->size, size);
+    if (copy_down(w->fd, w->piece, w->at, w->size, w->from, &err) == 0 && fdatasync(w->fd) == 0)
+        drop(w->fd, w->from + w->size, w->at + w->size, size);
     free(w->piece);
+}
+
+static bool
+take_numbers(char **rest, off_t *numbers, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        char *begin = *rest;
+        numbers[i] = strtoll(begin, rest, 10);
+        if (*begin != ' ' || *rest == begin || numbers[i] < 0)
+            return false;
+    }
+    return *(*rest)++ == ' ';
+}
+
+static void
+repair_ends(int fd, char state, char *rest, const char *text_end, off_t size)
+{
+    off_t numbers[2];
+    struct err err;
+    bool is_good = take_numbers(&rest, numbers, 2) && numbers[0] < numbers[1];
+    struct slice start = slice_make(rest, is_good ? (size_t)(text_end - rest) : 0);
+    /* A kill stopped us before the cut, or the power in it; what a program has added since stays. */
+    if (is_good && state == 't' && size >= numbers[1] && begins_with(fd, numbers[0], start, true) &&
+        (size == numbers[1] || is_from_at(fd, numbers[1])))
+        drop(fd, numbers[0], numbers[1], size);
+    else if (is_good && state == 'h' && size > numbers[1] && begins_with(fd, numbers[1], start, false))
+        (void)!close_hole(fd, numbers[0], numbers[1], &err);
+    else
+        unmark(fd); /* the file is cut already, or somebody else wrote the mailbox anew */
 }
 
 static void
 repair_rewrite(int fd)
 {
-    char text[MARK_LIMIT + 1], state;
-    long long from, old_end, at, size;
+    char text[MARK_LIMIT + 1], *rest = text + 1;
+    off_t numbers[4];
     struct stat st;
-    int used = 0;
     ssize_t len = fgetxattr(fd, rewrite_mark, text, MARK_LIMIT);
-    if (len <= 0)
+    if (len <= 0 || fstat(fd, &st) < 0)
         return;
     text[len] = '\0';
-    if (fstat(fd, &st) < 0)
-        return;
-    if (sscanf(text, "%c %lld %lld %lld %lld%n", &state, &from, &old_end, &at, &size, &used) != 5 || from < 0 ||
-        size <= 0 || old_end < from || at < old_end || at < from + size || st.st_size < at + size) {
-        unmark(fd); /* the space was not even had, or somebody else wrote the mailbox anew */
+    if (text[0] == 't' || text[0] == 'h') {
+        repair_ends(fd, text[0], rest, text + len, st.st_size);
         return;
     }
-    struct mbox_rewrite w = {.fd = fd, .from = from, .old_end = old_end, .at = at, .size = size};
-    if (state == 'w' && st.st_size == at + size) {
-        mbox_rewrite_abort(&w);
-    } else if (state == 'w') {
-        take_out(fd, old_end, at + size, st.st_size);
-    } else if (used + 1 < len && begins_with(fd, at, slice_make(text + used + 1, (size_t)(len - used - 1)))) {
+    bool is_good = take_numbers(&rest, numbers, 4);
+    struct mbox_rewrite w = {.fd = fd, .from = numbers[0], .old_end = numbers[1], .at = numbers[2], .size = numbers[3]};
+    bool is_whole = is_good && w.size > 0 && w.from <= w.old_end && w.from + w.size < w.at && w.old_end < w.at &&
+                    st.st_size >= w.at + w.size && has_gap(fd, w.at);
+    if (is_whole && text[0] == 'w')
+        drop(fd, w.old_end, w.at + w.size, st.st_size);
+    else if (is_whole && text[0] == 'c' && begins_with(fd, w.at, slice_make(rest, (size_t)(text + len - rest)), false))
         end_rewrite(&w, st.st_size);
-    } else {
-        unmark(fd);
-    }
+    else if (is_good && text[0] == 'w' && st.st_size < w.at + w.size)
+        drop_space(&w, st.st_size);
+    else
+        unmark(fd); /* ended already, or somebody else wrote the mailbox anew */
 }
 
 void
@@ -332,10 +555,8 @@ mbox_rewrite_repair(int fd)
         return;
     if (fgetxattr(fd, rewrite_mark, NULL, 0) <= 0 && fgetxattr(fd, patch_mark, NULL, 0) <= 0)
         return;
-    if (flags & O_APPEND) /* else each write would go to the end */
-        (void)fcntl(fd, F_SETFL, flags & ~O_APPEND);
+    flags = write_anywhere(fd);
     repair_patch(fd);
     repair_rewrite(fd);
-    if (flags & O_APPEND)
-        (void)fcntl(fd, F_SETFL, flags);
+    (void)fcntl(fd, F_SETFL, flags);
 }

@@ -7,11 +7,17 @@
  * file takes a rewrite back that was not complete, and ends one that was; a message that another program added meanwhile stays. Where
  * there are no such attributes a kill at the wrong moment leaves messages twice, never none. Syncs keep that order on the disk.
  *
+ * What a power cut leaves (tests/unit/test_mbox_cuts.c makes the states): changes of length and of attributes in their order, but of each
+ * block any content that it had since the last sync. ftruncate() too writes into a block: it fills the last one with zeros, and these may
+ * be on the disk without the new length. So nothing that a repair needs stands in that block, and where mail ends with it, a mark is
+ * synced before the cut.
+ *
  * The price is that a rewrite needs as much free space as there is mail behind the change, for a moment; without it nothing is
  * changed. All calls need the write lock and a descriptor for reading and writing. */
 #ifndef LIB_STORE_MBOX_REWRITE_H
 #define LIB_STORE_MBOX_REWRITE_H
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 #include "lib/base/err.h"
@@ -33,8 +39,13 @@ int mbox_rewrite_copy(struct mbox_rewrite *, off_t from, off_t size, struct err 
 int mbox_rewrite_commit(struct mbox_rewrite *, struct err *) MUST_USE;
 void mbox_rewrite_abort(struct mbox_rewrite *); /* after a failed put or copy */
 
-/* Changes some bytes at their place: whole, or not at all. old and new: of one length. */
-int mbox_patch(int fd, off_t at, struct slice old, struct slice new, struct err *) MUST_USE;
+/* Changes some bytes at their place: whole, or not at all. old and new: of one length. *is_too_long: nothing was changed, it takes a
+ * rewrite. */
+int mbox_patch(int fd, off_t at, struct slice old, struct slice new, bool *is_too_long, struct err *err) MUST_USE;
+
+/* Takes out [from, end), which is no mail; behind it is some. It needs no space. A failure leaves what the next one who locks the file
+ * will end. */
+int mbox_take_out(int fd, off_t from, off_t end, struct err *) MUST_USE;
 
 /* Whoever has got the write lock calls this first. */
 void mbox_rewrite_repair(int fd);
