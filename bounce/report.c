@@ -185,9 +185,9 @@ put_reason(const struct report *report, const struct bounce_recipient *recipient
 
     if (*original && strcasecmp(original, address) != 0)
         expanded = arena_printf(arena, " (expanded from <%s>)", original);
-    report_fold(clean(arena, arena_printf(arena, "<%s>%s: %s", address, expanded, recipient->reason),
-                      people_read_utf8(report)),
-                "    ", out);
+    report_fold(
+        clean(arena, arena_printf(arena, "<%s>%s: %s", address, expanded, recipient->reason), people_read_utf8(report)),
+        "    ", out);
     buf_append_text(out, "\r\n\r\n");
 }
 
@@ -307,7 +307,8 @@ report_begin(const struct report *report, struct buf *out)
                report->headers_only ? " Headers" : "", original_type(report));
     if (report->is_8bit || report->utf8)
         buf_append_text(out, "Content-Transfer-Encoding: 8bit\r\n");
-    buf_append_text(out, "\r\n");
+    buf_printf(out, "\r\nReturn-Path: <%s>\r\n",
+               *report->sender ? clean(arena, addr_quote(arena, report->sender), report->utf8) : "");
     arena_free(&arena);
 }
 

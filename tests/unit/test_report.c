@@ -86,7 +86,7 @@ test_report_of_a_failure(void **state)
                      "Action: failed\r\nStatus: 5.1.1\r\nRemote-MTA: dns; mx.far.test\r\n"
                      "Diagnostic-Code: smtp; 550 5.1.1 no such user\r\n");
     assert_has(text,
-               "Content-Type: message/rfc822\r\n\r\nSubject: x\r\n\r\nhi\r\n\r\n--OLDID.1795503621/mail.test--\r\n");
+               "Content-Type: message/rfc822\r\n\r\nReturn-Path: <a@src.test>\r\nSubject: x\r\n\r\nhi\r\n\r\n--OLDID.1795503621/mail.test--\r\n");
     buf_release(&out);
 }
 
