@@ -207,12 +207,13 @@ parse_q(struct options *o, const char *text)
         o->argument = text + 1;
         if (!*o->argument)
             fatal("-q%c requires an argument", *text);
-    } else if (*text == 'S') {
-        fatal("-qS is not implemented");
     } else if (*text == '\0') {
         o->mode = MODE_FLUSH;
+    } else if (!text_is_digit(*text)) {
+        fatal("-q%c is not implemented", *text);
+    } else if (o->mode == MODE_SUBMIT) {
+        o->mode = MODE_IGNORED; /* an interval: queue_run_delay says it, and "-bd -q1h" starts the mail system */
     }
-    /* an interval: queue_run_delay says it */
 }
 
 static void

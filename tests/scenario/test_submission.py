@@ -143,7 +143,7 @@ def test_notify_return_and_envelope_id_go_along(make_mail, sink):
     message = sink.messages[0]
     assert {"RET=HDRS", "ENVID=id+2B1", "BODY=8BITMIME"} <= set(message.mail_parameters.split())
     assert "NOTIFY=SUCCESS,DELAY ORCPT=rfc822;b@far.test" in str(message.recipient_parameters)
-    for bad in (["-N", "maybe"], ["-N", "never,delay"], ["-R", "some"], ["-B", "BINARY"], ["-V", "a b"], ["-bx"], ["-qSx"]):
+    for bad in (["-N", "maybe"], ["-N", "never,delay"], ["-R", "some"], ["-B", "BINARY"], ["-V", "a b"], ["-bx"], ["-qSx"], ["-qx"]):
         status, text = sendmail(mail, *bad, "b@far.test", check=False)
         assert status == 64, (bad, text)
 
@@ -161,6 +161,7 @@ def test_other_names_and_modes(mail, sink):
     assert b"Mail queue is empty" in done.stdout
     sendmail(mail, "-q", stdin=b"")
     sendmail(mail, "-bh", stdin=b"")
+    assert sendmail(mail, "-q1h", stdin=b"") == (0, "")  # how often the queue is run is a setting
     status, text = sendmail(mail, "-qIno_such_id!", stdin=b"", check=False)
     assert status
 
