@@ -293,6 +293,10 @@ def define():
     case("luser", "known user")
     case("luser", "alias to an unknown user", aliases="{u}a: no{u}", to="{u}a")
 
+    for mode in ("755", "700"):
+        case("plain", f"root's include not readable by others, directory {mode}", aliases="{u}a: :include:{d}/list", to="{u}a",
+             files=[("{d}/list", "{u}\n", 0o600, "root")], setup="chmod " + mode + " {d}")
+
 
 define()
 for number, row in enumerate(CASES):
@@ -306,8 +310,8 @@ DIFFERENCES = {
     "maildir/home missing": "a home that is not mounted is no reason to return mail",
     "maildir/home not writable": "a directory that may be repaired: tried again",
     "owners/owner of one's own name": "Postfix's mail goes in a circle until it has too many hops; ours is delivered",
-    "owners/owner, failing command": "not yet: the owner of a list is not told of its failing commands, the sender is",
-    "plain/owner, failing command": "not yet: the owner of a list is not told of its failing commands, the sender is",
+    "owners/owner, failing command": "the report's words, and its X-Postfix-Sender",
+    "plain/owner, failing command": "the report's words, and its X-Postfix-Sender",
     "plain/alias to a file in no directory": "a file system that is not mounted is no reason to return mail",
     "plain/alias to a file in root's directory": "no warning where no lock file can be made",
     "plain/command can't be executed": "the same status, in other words",
@@ -323,7 +327,7 @@ DIFFERENCES = {
     "plain/mailbox is a FIFO": "the same status, in other words",
     "plain/mailbox without a last newline": "the last message is not run into ours",
     "plain/much output": "less of a command's output goes into the report",
-    "plain/root's include not readable by others": "included lists are not read as root, but as default_privs",
+    "plain/root's include not readable by others": "anybody may put files there: only a list that is surely root's is read as root",
     "slow/locked by a dotlock": "the mailbox is opened, and made, before it is locked",
     "slow/stale dotlock": "the mailbox is opened, and made, before it is locked",
     "strict/home missing": "the same status, in other words",
