@@ -223,5 +223,5 @@ command_deliver(struct job *job, const struct step *step, const struct rights *r
                                              .reason = done->reason,
                                              .relay = "local",
                                              .diag_type = "x-unix",
-                                             .diag_text = done->reason});
+                                             .diag_text = done->text_count ? done->texts[0].text : done->reason});
 }

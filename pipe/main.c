@@ -55,14 +55,14 @@ static void
 finish_command(struct delivery *d, const char *command, const struct exec_end *end)
 {
     struct run_command_end what = {command, end->status, end->timed_out, end->output};
-    struct run_command_verdict verdict;
-    const char *reason = verdict.text;
+    struct run_command_verdict *verdict = ARENA_NEW(d->arena, struct run_command_verdict);
+    const char *reason = verdict->text;
 
-    run_command_judge(&what, &verdict);
-    if (verdict.dsn[0] == '2')
+    run_command_judge(&what, verdict);
+    if (verdict->dsn[0] == '2')
         reason = arena_printf(d->arena, "delivered via %s service%s%s%s", d->request->transport,
-                              *verdict.text ? " (" : "", verdict.text, *verdict.text ? ")" : "");
-    finish(d, verdict.dsn, reason, verdict.dsn[0] == '2' ? "" : verdict.text);
+                              *verdict->text ? " (" : "", verdict->text, *verdict->text ? ")" : "");
+    finish(d, verdict->dsn, reason, verdict->diag);
 }
 
 /* ---- before the command ---- */

@@ -141,8 +141,8 @@ status_code(const char *output)
 {
     size_t len = strspn(output, "0123456789."), dots = 0;
 
-    if (len < 5 || len > CODE_LIMIT || !strchr("245", output[0]) || output[1] != '.' ||
-        output[len - 1] == '.' || (output[len] && output[len] != ' '))
+    if (len < 5 || len > CODE_LIMIT || !strchr("245", output[0]) || output[1] != '.' || output[len - 1] == '.' ||
+        (output[len] && output[len] != ' '))
         return 0;
     for (size_t i = 0; i < len; i++) {
         dots += output[i] == '.';
@@ -152,29 +152,32 @@ status_code(const char *output)
     return dots == 2 ? len : 0;
 }
 
+/* meaning: what the report says of a command that wrote nothing. */
 static void
-say(struct run_command_verdict *v, const char *dsn, const char *text, const char *output)
+say(struct run_command_verdict *v, const char *dsn, const char *text, const char *output, const char *meaning)
 {
     snprintf(v->dsn, sizeof v->dsn, "%s", dsn);
     snprintf(v->text, sizeof v->text, "%s%s%s", text, *output ? ". Command output: " : "", output);
+    snprintf(v->diag, sizeof v->diag, "%s", *output ? output : meaning);
 }
 
 void
 run_command_judge(const struct run_command_end *end, struct run_command_verdict *v)
 {
-    char output[RUN_COMMAND_OUTPUT], text[COMMAND_SHOWN + 80];
+    char output[RUN_COMMAND_OUTPUT], text[COMMAND_SHOWN + 80], meaning[64];
     size_t code;
 
+    v->diag[0] = '\0';
     tidy(end->output, output, sizeof output);
     if (end->timed_out) {
         snprintf(text, sizeof text, "Command time limit exceeded: \"%.*s\"", COMMAND_SHOWN, end->command);
-        say(v, "5.3.0", text, output);
+        say(v, "5.3.0", text, output, "time limit exceeded");
         return;
     }
     if (!WIFEXITED(end->status)) {
         snprintf(text, sizeof text, "Command died with signal %d: \"%.*s\"", WTERMSIG(end->status), COMMAND_SHOWN,
                  end->command);
-        say(v, "4.3.0", text, output);
+        say(v, "4.3.0", text, output, "internal software error");
         return;
     }
     if (WEXITSTATUS(end->status) == 0) {
@@ -187,15 +190,17 @@ run_command_judge(const struct run_command_end *end, struct run_command_verdict 
         snprintf(v->dsn, sizeof v->dsn, "%.*s", (int)code, output);
         if (v->dsn[0] == '2') /* it failed all the same */
             v->dsn[0] = '5';
-        snprintf(v->text, sizeof v->text, "%s", output + code + strspn(output + code, " "));
+        snprintf(v->diag, sizeof v->diag, "%s", output + code + strspn(output + code, " "));
+        snprintf(v->text, sizeof v->text, "%s", v->diag);
         return;
     }
     for (size_t i = 0; i < ARRAY_LEN(exits); i++)
         if (exits[i].status == WEXITSTATUS(end->status)) {
-            say(v, exits[i].dsn, exits[i].text, output);
+            say(v, exits[i].dsn, exits[i].text, output, exits[i].text);
             return;
         }
     snprintf(text, sizeof text, "Command died with status %d: \"%.*s\"", WEXITSTATUS(end->status), COMMAND_SHOWN,
              end->command);
-    say(v, "5.3.0", text, output);
+    snprintf(meaning, sizeof meaning, "unknown mail system error %d", WEXITSTATUS(end->status));
+    say(v, "5.3.0", text, output, meaning);
 }

@@ -39,6 +39,7 @@ struct run_command_end {
 struct run_command_verdict {
     char dsn[12];                        /* "2.0.0", or a 4 or 5 for what failed */
     char text[RUN_COMMAND_OUTPUT + 400]; /* printable, one line: the reason; for a success the output alone */
+    char diag[RUN_COMMAND_OUTPUT];       /* of a failure, for the report: the output, else what the status means */
 };
 
 /* By <sysexits.h>; an enhanced status code at the start of the output counts more (but not after a success; and one that tells of a

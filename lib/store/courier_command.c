@@ -93,9 +93,8 @@ environment(struct arena *arena, const struct msg_user_job *job)
 static void NORETURN
 be_command(struct arena *arena, const struct msg_user_job *job, int in, int out)
 {
-    const struct run_command command = {.env = environment(arena, job),
-                                        .directory = *job->directory ? job->directory : NULL,
-                                        .file_limit = job->limit};
+    const struct run_command command = {
+        .env = environment(arena, job), .directory = *job->directory ? job->directory : NULL, .file_limit = job->limit};
 
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* half a message must not look like a whole one */
     run_command_prepare(&command, "local", in, out, out);
@@ -247,23 +246,27 @@ reap(struct run *run)
 }
 
 static int
-judge(const struct run *run, int status, const char *command, struct store_fault *fault)
+judge(const struct run *run, int status, struct arena *arena, const struct msg_user_job *job, const char **diagnostic,
+      struct store_fault *fault)
 {
-    const struct run_command_end end = {command, status, run->timed_out, run->output};
-    struct run_command_verdict verdict;
+    const struct run_command_end end = {job->path, status, run->timed_out, run->output};
+    struct run_command_verdict *verdict = ARENA_NEW(arena, struct run_command_verdict);
 
-    run_command_judge(&end, &verdict);
-    (void)fault_set(fault, verdict.dsn, "%s", verdict.text);
-    return verdict.dsn[0] == '2' ? 0 : -1;
+    run_command_judge(&end, verdict);
+    *diagnostic = verdict->diag;
+    (void)fault_set(fault, verdict->dsn, "%s", verdict->text);
+    return verdict->dsn[0] == '2' ? 0 : -1;
 }
 
 int
-courier_command(struct arena *arena, const struct msg_user_job *job, struct letter *letter, struct store_fault *fault)
+courier_command(struct arena *arena, const struct msg_user_job *job, struct letter *letter, const char **diagnostic,
+                struct store_fault *fault)
 {
     struct run run = {.in = -1, .out = -1};
     struct letter_reader reader = {0};
     int talked, status;
 
+    *diagnostic = "";
     (void)signal(SIGCHLD, SIG_DFL);
     if (start(&run, arena, job, fault) < 0)
         return -1;
@@ -279,5 +282,5 @@ courier_command(struct arena *arena, const struct msg_user_job *job, struct lett
     for (size_t i = 0; i < run.output_len; i++)
         if (run.output[i] == '\0')
             run.output[i] = ' ';
-    return talked < 0 ? -1 : judge(&run, status, job->path, fault);
+    return talked < 0 ? -1 : judge(&run, status, arena, job, diagnostic, fault);
 }

@@ -10,7 +10,9 @@
 /* Runs job->path: directly if it is words of harmless characters, else by /bin/sh, or by job->shell where that is set; in
  * job->directory if that is set; with the environment job->texts and no other; in a session of its own, which is killed
  * when job->time_limit is over. Its output becomes part of the report. Exit codes are those of <sysexits.h>; a failure whose
- * output begins with an enhanced status code takes that. 0: it ended well. */
-int courier_command(struct arena *, const struct msg_user_job *, struct letter *, struct store_fault *) MUST_USE;
+ * output begins with an enhanced status code takes that. 0: it ended well. -1: *diagnostic is what the report quotes, "" if the
+ * command did not run. */
+int courier_command(struct arena *, const struct msg_user_job *, struct letter *, const char **diagnostic,
+                    struct store_fault *) MUST_USE;
 
 #endif

@@ -135,6 +135,18 @@ def test_end_of_the_command_decides(script, result, place, make_mail):
     assert not [line for line in mail.complaints() if "panic" in line or "fatal" in line]
 
 
+@pytest.mark.parametrize("script, code", [("echo not here; exit 67", "not here"), ("exit 67", "user unknown"), ("exit 3", "unknown mail system error 3"),
+                                          ("echo 5.2.1 closed for good; exit 1", "closed for good")])
+def test_the_report_quotes_the_command(script, code, place, make_mail, make_sink):
+    sink = make_sink()
+    end = place.script("end", f"#!/bin/sh\n{script}\n")
+    mail = piped(make_mail, f"user={user()} argv={end}", {"default_transport": "smtp", "transport_maps": "inline:{far.test=out:}"}, relay=sink)
+    assert send("a@src.test", ["b@far.test"], HEAD, port=mail.port).code == 250
+    notice = sink.wait(lambda m: m.sender == "").content
+    assert f"\r\nDiagnostic-Code: x-unix; {code}\r\n".encode() in notice, notice
+    assert b"Content-Type: message/rfc822\r\n\r\nReturn-Path: <a@src.test>\r\nReceived: " in notice
+
+
 def test_missing_command_defers(place, make_mail):
     mail = piped(make_mail, f"user={user()} argv={place.base}/none")
     assert send("", ["b@far.test"], HEAD, port=mail.port).code == 250
