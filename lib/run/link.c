@@ -260,8 +260,10 @@ static void
 send_hello(struct link *link)
 {
     struct hello hello = {LINK_VERSION, link_state.program, getpid()};
+    struct err err; /* it is small, and has no descriptors */
 
-    link_queue(link, &(struct link_head){.type = LINK_CODE_HELLO}, &hello_type, &hello, (struct slice){0}, NULL);
+    (void)!link_queue(link, &(struct link_head){.type = LINK_CODE_HELLO}, &hello_type, &hello, (struct slice){0}, NULL,
+                      &err);
 }
 
 static int
@@ -282,9 +284,11 @@ static void
 tell_retire(struct link *link)
 {
     static const struct msg_type retire_type = {.name = "retire", .code = LINK_CODE_RETIRE};
+    struct err err;
 
     if (link->hello_seen)
-        link_queue(link, &(struct link_head){.type = LINK_CODE_RETIRE}, &retire_type, NULL, (struct slice){0}, NULL);
+        (void)!link_queue(link, &(struct link_head){.type = LINK_CODE_RETIRE}, &retire_type, NULL, (struct slice){0},
+                          NULL, &err);
 }
 
 int

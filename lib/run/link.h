@@ -7,7 +7,7 @@
  * in host order, then the message (msg.h), then the payload (opaque bytes). The first frame each way is HELLO, with the
  * protocol's version and the sender's program name; the kernel's word for the peer's uid is checked against the uids
  * allowed. A malformed frame, a type the table does not let that program send, a frame over LINK_FRAME_LIMIT: the link
- * ends, never the process.
+ * ends, never the process. What would become such a frame is not sent: the call fails (ERR_PERM); an answer ends the link.
  *
  * Back-pressure: link_call() waits while LINK_OUT_LIMIT bytes are unsent, and while LINK_WINDOW calls of ours are
  * outstanding. Those who do not wait (link_send(), link_call_async()) ask link_is_full() before they take on more work.
@@ -35,7 +35,7 @@
 #include "lib/run/msg.h"
 
 enum {
-    LINK_FRAME_LIMIT = 16 << 20,    /* largest frame */
+    LINK_FRAME_LIMIT = 65 << 20,    /* largest frame: the largest envelope (IMAGE_ENVELOPE_LIMIT) and what goes with it */
     LINK_PAYLOAD_INLINE = 64 << 10, /* content above this travels through a socket of its own */
     LINK_OUT_LIMIT = 1 << 20,
     LINK_WINDOW = 2048, /* calls outstanding by link_call() */

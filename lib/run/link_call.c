@@ -204,6 +204,24 @@ wait_until_ready(struct link *link, usec_t deadline, struct err *err)
     }
 }
 
+/* Sends a request that nobody waits for yet. Then head->request is its number; -1: there is none. */
+static int
+ask(struct link *link, struct link_head *head, const struct msg_type *type, const void *message, struct slice payload,
+    const int *fds, const struct msg_type *want, struct err *err)
+{
+    unsigned generation = link->generation;
+    int result;
+
+    link_hold(link);
+    head->request = slot_new(link);
+    link->slots[head->request - 1].want = want;
+    result = link_queue(link, head, type, message, payload, fds, err);
+    if (result < 0 && link->fd >= 0 && link->generation == generation) /* else it has gone with the connection */
+        slot_take(link, head->request);
+    link_release(link);
+    return result;
+}
+
 static int may_wait
 wait_for_answer(struct link *link, uint32_t request, const struct msg_type *type, struct link_wait *wait,
                 usec_t deadline)
@@ -232,10 +250,9 @@ link_call(struct link *link, struct arena *arena, const struct msg_type *type, c
     check(fd_count <= LINK_MAX_FDS);
     if (wait_until_ready(link, deadline, wait.err) < 0)
         return -1;
-    head.request = slot_new(link);
-    link->slots[head.request - 1].want = want;
+    if (ask(link, &head, type, message, payload, fds, want, wait.err) < 0)
+        return -1;
     link->slots[head.request - 1].wait = &wait;
-    link_queue(link, &head, type, message, payload, fds);
     return wait_for_answer(link, head.request, type, &wait, deadline);
 }
 
@@ -246,16 +263,17 @@ link_call_giving(struct link *link, struct arena *arena, const struct msg_type *
 {
     struct link_wait wait = {.arena = arena, .reply = reply, .err = err};
     struct link_head head = {.type = type->code, .flags = LINK_FLAG_REQUEST};
+    int result;
 
     if (wait_until_ready(link, deadline, err) < 0) {
         buf_release(payload);
         return -1;
     }
-    head.request = slot_new(link);
-    link->slots[head.request - 1].want = want;
-    link->slots[head.request - 1].wait = &wait;
-    link_queue(link, &head, type, message, buf_slice(payload), NULL);
+    result = ask(link, &head, type, message, buf_slice(payload), NULL, want, err);
     buf_release(payload);
+    if (result < 0)
+        return -1;
+    link->slots[head.request - 1].wait = &wait;
     return wait_for_answer(link, head.request, type, &wait, deadline);
 }
 
@@ -271,10 +289,9 @@ link_call_async(struct link *link, const struct msg_type *type, const void *mess
     check(fd_count <= LINK_MAX_FDS);
     if (link_ensure_connected(link, &try_later, err) < 0)
         return -1;
-    head.request = slot_new(link);
-    link->slots[head.request - 1].want = want;
+    if (ask(link, &head, type, message, payload, fds, want, err) < 0)
+        return -1;
     link->slots[head.request - 1].done = done;
     link->slots[head.request - 1].done_ctx = done_ctx;
-    link_queue(link, &head, type, message, payload, fds);
     return 0;
 }

@@ -65,10 +65,14 @@ link_reply(struct link_request *request, const struct msg_type *type, const void
     struct link_head head = {
         .type = type->code, .flags = LINK_FLAG_ANSWER, .fd_count = (uint8_t)fd_count, .request = request->number};
 
+    struct err err;
+
     check(!request->answered && !request->oneway && fd_count <= LINK_MAX_FDS);
     request->answered = true;
-    if (link->fd >= 0)
-        link_queue(link, &head, type, message, payload, fds);
+    if (link->fd >= 0 && link_queue(link, &head, type, message, payload, fds, &err) < 0) {
+        log_warning("%s", err.text);
+        link_end(link, "an answer was too large");
+    }
     if (!request->in_handler)
         free_request(request);
 }

@@ -139,8 +139,9 @@ void link_take_retire(struct link *);
 const char *link_name(const struct link *);
 
 /* link_out.c */
-void link_queue(struct link *, const struct link_head *, const struct msg_type *, const void *message,
-                struct slice payload, const int *fds);
+/* -1: the frame is too large (ERR_PERM), or descriptors can't be duplicated (then the connection has ended). */
+int link_queue(struct link *, const struct link_head *, const struct msg_type *, const void *message,
+               struct slice payload, const int *fds, struct err *) MUST_USE;
 void link_want_flush(struct link *); /* at the end of this turn */
 void link_flush(struct link *);
 void link_drop_output(struct link *);

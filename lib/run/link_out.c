@@ -44,6 +44,21 @@ attach_fds(struct link *link, const int *fds, unsigned count)
     return 0;
 }
 
+/* Those that were attached last. */
+static void
+detach_fds(struct link *link)
+{
+    struct link_out_fds **at = &link->out_fds, *last;
+
+    while ((*at)->next)
+        at = &(*at)->next;
+    last = *at;
+    *at = NULL;
+    link->out_fds_end = at;
+    close_all(last->fds, last->count);
+    free(last);
+}
+
 void
 link_want_flush(struct link *link)
 {
@@ -53,28 +68,49 @@ link_want_flush(struct link *link)
     loop_want_turn_end(&link->flush);
 }
 
-void
+/* Encodes the frame behind what is unsent; one that is too large is taken back. */
+static int
+append_frame(struct link *link, struct link_head *head, const struct msg_type *type, const void *message,
+             struct slice payload, struct err *err)
+{
+    size_t at = link->out.len, len;
+
+    buf_reserve(&link->out, sizeof(*head));
+    buf_added(&link->out, sizeof(*head));
+    msg_encode(type, message, &link->out);
+    len = link->out.len - at - sizeof(*head);
+    head->message_len = (uint32_t)len;
+    len += payload.len;
+    if (len > LINK_FRAME_LIMIT) {
+        link->out.len = at;
+        return err_set(err, ERR_PERM, "link with %s: %s of %zu bytes is too large", link_name(link), type->name, len);
+    }
+    buf_append_slice(&link->out, payload);
+    head->len = (uint32_t)len;
+    check(head->type != LINK_CODE_HELLO || head->len <= LINK_HELLO_LIMIT);
+    memcpy(link->out.ptr + at, head, sizeof(*head));
+    return 0;
+}
+
+int
 link_queue(struct link *link, const struct link_head *template, const struct msg_type *type, const void *message,
-           struct slice payload, const int *fds)
+           struct slice payload, const int *fds, struct err *err)
 {
     struct link_head head = *template;
-    size_t at = link->out.len;
 
     check(head.fd_count <= LINK_MAX_FDS);
     if (head.fd_count && attach_fds(link, fds, head.fd_count) < 0) {
+        err_set(err, ERR_TEMP, "link with %s: out of descriptors", link_name(link));
         link_end(link, "out of descriptors");
-        return;
+        return -1;
     }
-    buf_reserve(&link->out, sizeof(head));
-    buf_added(&link->out, sizeof(head));
-    msg_encode(type, message, &link->out);
-    head.message_len = (uint32_t)(link->out.len - at - sizeof(head));
-    buf_append_slice(&link->out, payload);
-    check(link->out.len - at - sizeof(head) <= LINK_FRAME_LIMIT);
-    head.len = (uint32_t)(link->out.len - at - sizeof(head));
-    check(head.type != LINK_CODE_HELLO || head.len <= LINK_HELLO_LIMIT);
-    memcpy(link->out.ptr + at, &head, sizeof(head));
+    if (append_frame(link, &head, type, message, payload, err) < 0) {
+        if (head.fd_count)
+            detach_fds(link);
+        return -1;
+    }
     link_want_flush(link);
+    return 0;
 }
 
 /* One sendmsg of n bytes, with descriptors for the first of them if mark is given. */
@@ -180,8 +216,5 @@ link_send(struct link *link, const struct msg_type *type, const void *message, s
     check(fd_count <= LINK_MAX_FDS);
     if (link_ensure_connected(link, &try_later, err) < 0)
         return -1;
-    link_queue(link, &head, type, message, payload, fds);
-    if (link->fd < 0)
-        return err_set(err, ERR_TEMP, "link with %s: out of descriptors", link_name(link));
-    return 0;
+    return link_queue(link, &head, type, message, payload, fds, err);
 }

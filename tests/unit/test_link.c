@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -432,6 +433,69 @@ IN_TASK(late_answer_is_forgotten)
     link_free(&link);
 }
 
+/* What is too large is not sent, nor are its descriptors; the link goes on. */
+IN_TASK(frame_that_is_too_large_is_not_sent)
+{
+    struct link *link = new_client();
+    char *much = calloc(1, LINK_FRAME_LIMIT);
+    struct text asked = {"fds", 1};
+    int fd = file_with('x'), before, after;
+    struct err err;
+
+    (void)arg;
+    assert_non_null(much);
+    assert_int_equal(call(link, &ask, 1, slice_from("x"), SECONDS(5), &err), 0);
+    before = dup(0);
+    close(before);
+    for (int kind = 0; kind < 3; kind++) {
+        struct slice payload = slice_make(much, LINK_FRAME_LIMIT);
+        struct arena *arena = arena_new();
+        struct link_message reply;
+        int result = kind == 0   ? link_send(link, &note, &asked, payload, &fd, 1, &err)
+                     : kind == 1 ? link_call_async(link, &ask, &asked, payload, &fd, 1, &answer, NULL, NULL, &err)
+                                 : link_call(link, arena, &ask, &asked, payload, &fd, 1, &answer, &reply,
+                                             soon(SECONDS(5)), &err);
+        assert_int_equal(result, -1);
+        assert_int_equal(err.kind, ERR_PERM);
+        assert_int_equal(link_outstanding(link), 0);
+        arena_free(&arena);
+    }
+    after = dup(0);
+    close(after);
+    assert_int_equal(after, before);
+    assert_int_equal(call(link, &ask, 1, slice_from("x"), SECONDS(5), &err), 0);
+    close(fd);
+    free(much);
+    link_free(&link);
+}
+
+/* A caller that is told so at once is not told a second time. */
+IN_TASK(call_without_descriptors_left_fails_once)
+{
+    struct link *link = new_client();
+    struct rlimit all, few;
+    struct text asked = {"fds", 1};
+    int fd = file_with('x'), next;
+    struct err err;
+
+    (void)arg;
+    memset(&async, 0, sizeof(async));
+    assert_int_equal(call(link, &ask, 1, slice_from("x"), SECONDS(5), &err), 0);
+    assert_int_equal(link_call_async(link, &never, &asked, slice_from(""), NULL, 0, &answer, on_answer, NULL, &err), 0);
+    next = dup(0);
+    close(next);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &all), 0);
+    few = all;
+    few.rlim_cur = (rlim_t)next;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+    assert_int_equal(link_call_async(link, &ask, &asked, slice_from(""), &fd, 1, &answer, on_answer, NULL, &err), -1);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &all), 0);
+    assert_int_equal(async.failures, 1); /* the one before it, which went with the connection */
+    assert_int_equal(call(link, &ask, 1, slice_from("x"), SECONDS(5), &err), 0);
+    close(fd);
+    link_free(&link);
+}
+
 static void
 call_never(void *arg)
 {
@@ -645,7 +709,7 @@ test_malformed_frames_end_the_link(void **state)
         {"retire from a client", true, false, {len, 2, 0, 0, 0, len}, 0},
         {"unknown flags", true, false, {len, 16, 9, 0, 1, len}, 0},
         {"answer to nothing", true, false, {len, 17, 2, 0, 1, len}, 0},
-        {"too long", true, false, {(16 << 20) + 1, 16, 1, 0, 1, len}, 0},
+        {"too long", true, false, {LINK_FRAME_LIMIT + 1, 16, 1, 0, 1, len}, 0},
         {"message longer than the frame", true, false, {len, 16, 1, 0, 1, len + 1}, 0},
         {"message cut", true, false, {len, 16, 1, 0, 1, len - 1}, 0},
         {"descriptor missing", true, false, {len, 16, 1, 1, 1, len}, 0},
@@ -747,6 +811,8 @@ main(void)
         T(descriptors_stay_with_their_message),
         T(descriptors_of_several_messages_in_one_turn),
         T(late_answer_is_forgotten),
+        T(frame_that_is_too_large_is_not_sent),
+        T(call_without_descriptors_left_fails_once),
         T(cancelled_call_returns_at_once),
         T(broken_connection_fails_calls_and_heals),
         T(client_that_leaves_cancels_what_it_asked),
