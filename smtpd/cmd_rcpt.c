@@ -41,7 +41,7 @@ cmd_rcpt(struct session *s, struct slice args)
     struct smtp_reply refusal;
     struct smtp_rcpt rcpt;
 
-    if (t->recipient_count >= s->server->set.smtpd_recipient_limit)
+    if (t->recipient_count >= s->server->set.smtpd_recipient_limit || transaction_is_full(t))
         return too_many(s, t);
     if (check_rcpt(s, args, &rcpt, &refusal) < 0) {
         t->refused++;

@@ -4,10 +4,16 @@
 #include <string.h>
 
 #include "lib/base/log.h"
+#include "lib/mail/image.h"
 #include "lib/run/loop.h"
 #include "smtpd/local_client.h"
 #include "smtpd/login.h"
 #include "smtpd/session.h"
+
+enum {
+    RECIPIENT_FIELDS = 128,           /* names and numbers of a recipient's fields */
+    ENVELOPE_SPARE = 4 * 1024 * 1024, /* for what else there is, and what addresses become */
+};
 
 struct transaction *
 transaction_new(const struct session *s, const struct smtp_mail *mail)
@@ -43,6 +49,12 @@ transaction_free(struct transaction **transaction)
     arena_free(&arena);
 }
 
+bool
+transaction_is_full(const struct transaction *t)
+{
+    return t->envelope_size >= IMAGE_ENVELOPE_LIMIT - ENVELOPE_SPARE;
+}
+
 void
 transaction_add_rcpt(struct transaction *t, const struct smtp_rcpt *rcpt)
 {
@@ -61,6 +73,7 @@ transaction_add_rcpt(struct transaction *t, const struct smtp_rcpt *rcpt)
         .notify = rcpt->notify,
     };
     t->recipients[t->recipient_count - 1].original = t->recipients[t->recipient_count - 1].address;
+    t->envelope_size += 3 * strlen(rcpt->address) + strlen(rcpt->orcpt) + RECIPIENT_FIELDS;
 }
 
 int may_wait

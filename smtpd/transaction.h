@@ -41,6 +41,7 @@ struct transaction {
     unsigned recipient_count, recipient_space;
     unsigned refused;   /* recipients that were */
     unsigned overshoot; /* recipients above the limit */
+    size_t envelope_size; /* about what they take in the envelope, as cleanup completes it */
 
     /* The content (content.h). */
     bool in_bdat;
@@ -56,6 +57,9 @@ struct transaction *transaction_new(const struct session *, const struct smtp_ma
 
 /* Throws away what was not submitted. */
 void may_wait transaction_free(struct transaction **);
+
+/* Does the envelope take no more recipients, however many the administrator allows (IMAGE_ENVELOPE_LIMIT)? */
+bool transaction_is_full(const struct transaction *);
 
 /* Copies the recipient. */
 void transaction_add_rcpt(struct transaction *, const struct smtp_rcpt *);
