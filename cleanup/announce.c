@@ -18,6 +18,7 @@
 #define RETRY_TIME       (200 * 1000) /* until the next attempt to reach qmgr */
 #define UNREACHABLE_TIME SECONDS(10)  /* then messages become files */
 #define FILING_PAUSE     SECONDS(5)   /* after files could not be written */
+#define WARN_PAUSE       SECONDS(10)
 #define ANSWER_TIME      SECONDS(2)   /* in a drain: a qmgr that says nothing for so long is not there */
 
 /* Known by its place; the envelope is read from the segment when it is to be announced again. */
@@ -41,6 +42,7 @@ static struct {
     usec_t since;        /* since when qmgr can't be reached; 0: it can */
     bool filing;         /* the task that writes files is running */
     usec_t filing_again; /* not before then: files could not be written */
+    usec_t warned;       /* not before then: of what can't be announced */
     bool ended;
     struct task_cond released;
 } state;
@@ -129,12 +131,18 @@ is_qmgr_there(void)
 }
 
 static void
+set_timer(void)
+{
+    if (!state.timer.due && !state.ended)
+        loop_timer_set(&state.timer, loop_now() + RETRY_TIME, try_again, NULL);
+}
+
+static void
 retry_later(void)
 {
     if (!state.since)
         state.since = loop_now();
-    if (!state.timer.due && !state.ended)
-        loop_timer_set(&state.timer, loop_now() + RETRY_TIME, try_again, NULL);
+    set_timer();
 }
 
 static int
@@ -278,6 +286,8 @@ file_unsent(void *arg)
         state.filing_again = loop_now() + FILING_PAUSE;
     while ((link = list_pop(&failed)) != NULL)
         list_append(&state.unsent, link);
+    if (!list_is_empty(&state.unsent))
+        set_timer();
     state.filing = false;
     task_wake_all(&state.released);
 }
@@ -305,30 +315,48 @@ start_filing(void)
     task_spawn(service_tasks(), "file messages", file_unsent, NULL);
 }
 
+/* What the link takes. One that can't be read is not in the way of the others. */
 static void
-try_again(void *arg)
+announce_unsent(void)
 {
+    struct list failed;
+    struct list *link;
     struct err err;
 
-    (void)arg;
+    list_init(&failed);
     while (!list_is_empty(&state.unsent) && !state.filing && !link_is_full(state.link)) {
         struct announcement *a = LIST_ENTRY(state.unsent.next, struct announcement, link);
 
         list_remove(&a->link);
         list_append(&state.sent, &a->link);
-        if (announce_again(a, &err) < 0) {
-            list_remove(&a->link);
-            list_prepend(&state.unsent, &a->link);
-            log_debug("not announced: %s", err.text);
+        if (announce_again(a, &err) == 0)
+            continue;
+        list_remove(&a->link);
+        list_append(&failed, &a->link);
+        log_debug("not announced: %s", err.text);
+        if (!link_is_connected(state.link))
             break;
+        if (loop_now() >= state.warned) {
+            log_warning("a message can't be announced to the queue manager: %s", err.text);
+            state.warned = loop_now() + WARN_PAUSE;
         }
     }
+    while ((link = list_pop(&failed)) != NULL)
+        list_append(&state.unsent, link);
+}
+
+static void
+try_again(void *arg)
+{
+    (void)arg;
+    announce_unsent();
     if (is_qmgr_there() && list_is_empty(&state.unsent))
         state.since = 0;
     else if (state.since && loop_now() - state.since > UNREACHABLE_TIME)
         start_filing();
-    if (state.since)
-        retry_later();
+    /* A qmgr that is there has not been told of all yet if the link got full: nobody else goes on with that. */
+    if (state.since || !list_is_empty(&state.unsent))
+        set_timer();
 }
 
 /* ---- the end ---- */

@@ -180,6 +180,13 @@ write_piece(struct message *m, struct journal_large *large, struct slice piece)
     return journal_large_write(large, piece, &err) < 0 ? not_stored(m, &err) : 0;
 }
 
+/* Whole lines, and at least one: a queue file without any content would be damaged (checks may have dropped all). */
+static bool
+ends_well(const struct message *m)
+{
+    return m->measure.wire_length > 0 && measure_is_at_line_start(&m->measure);
+}
+
 /* For the walk through the body. */
 struct large_sink {
     struct message *m;
@@ -221,7 +228,7 @@ write_stream(struct message *m, struct journal_large *large)
     while (m->stream)
         if (next_piece(m, &piece) < 0 || pass_piece(m, large, piece) < 0)
             return -1;
-    return measure_is_at_line_start(&m->measure) ? 0 : write_piece(m, large, slice_make("\r\n", 2));
+    return ends_well(m) ? 0 : write_piece(m, large, slice_make("\r\n", 2));
 }
 
 static int may_wait
@@ -251,13 +258,16 @@ store(struct message *m, struct buf *envelope, struct journal_place *place)
     return store_whole(m, buf_slice(envelope), place);
 }
 
-/* A message to be held is in the journal only until its file is written. */
+/* A message to be held is in the journal only until its file is written. If it can't be, the client is told so, and the
+ * image must not come up again after a crash. */
 static int may_wait
 hold(struct message *m, const struct journal_place *place)
 {
-    struct err err;
+    struct err err, why;
     int result = spool_image(place, "hold", &err);
 
+    if (result < 0 && spool_strike(place, &why) < 0)
+        log_warning("%s: %s", m->envelope->queue_id, why.text);
     journal_release(server.journal, place);
     return result < 0 ? not_stored(m, &err) : 0;
 }
@@ -294,7 +304,7 @@ take_in(struct message *m, struct buf *gathered, struct buf *encoded, struct jou
         return is_discarded(m) ? 0 : -1;
     for (unsigned i = 0; i < m->piece_count; i++)
         measure_add(&m->measure, slice_make(m->pieces[i].iov_base, m->pieces[i].iov_len));
-    if (!m->stream && !measure_is_at_line_start(&m->measure)) {
+    if (!m->stream && !ends_well(m)) {
         message_add_piece(m, "\r\n", 2);
         measure_add(&m->measure, slice_make("\r\n", 2));
     }

@@ -9,6 +9,7 @@
 #include "lib/base/map.h"
 #include "lib/base/text.h"
 #include "lib/mail/addr_form.h"
+#include "lib/mail/queue_file.h"
 
 /* Recipients as they are to be, in the making. */
 struct gathering {
@@ -65,12 +66,22 @@ message_map_address(struct message *m, const char *address, enum addr_role role,
     return 0;
 }
 
+/* What tables make of addresses may be too long for a queue file, which every message may become. */
+static int
+check_length(struct message *m, const char *address)
+{
+    if (strlen(address) <= QUEUE_ADDRESS_LIMIT)
+        return 0;
+    log_warning("%s: address too long -- message not accepted: %.100s...", m->envelope->queue_id, address);
+    return message_refuse(m, 501, "5.1.3", "Error: address too long");
+}
+
 static int may_wait
 clean_address(struct message *m, const char **address, enum addr_role role)
 {
     if (**address)
         *address = address_canonical(m->arena, addr_rewriter_rules(server.rewriter)->form, *address, true);
-    return message_map_address(m, *address, role, address);
+    return message_map_address(m, *address, role, address) < 0 ? -1 : check_length(m, *address);
 }
 
 /* ---- duplicates ---- */
@@ -145,6 +156,8 @@ expand(struct gathering *g, struct envelope_recipient r)
         return not_mapped(g->m, r.address, &err);
     for (unsigned i = 0; i < count; i++) {
         r.address = results[i];
+        if (check_length(g->m, r.address) < 0)
+            return -1;
         put(g, &r);
     }
     return 0;

@@ -15,7 +15,7 @@
 struct job {
     struct journal_place place;
     int segment_fd;
-    const char *queue;
+    const char *queue; /* NULL: no file, the image is only struck */
     struct arena *arena;
     int result;
     struct err *err;
@@ -55,11 +55,27 @@ write_file(struct job *job, struct source *source, const struct envelope *e)
 }
 
 static int
+open_done_list(struct job *job)
+{
+    int fd = open(arena_printf(job->arena, "journal/%08" PRIX32 ".done", job->place.segment),
+                  O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+    return fd >= 0 ? fd : err_errno(job->err, "done-list of segment %08" PRIX32, job->place.segment);
+}
+
+static int
+strike(struct job *job, int done_fd, const struct journal_segment_info *info, struct err *err)
+{
+    struct journal_done struck = {job->place.offset, JOURNAL_DONE_ALL};
+
+    return journal_done_append(done_fd, info, &struck, 1, err);
+}
+
+static int
 spool(struct job *job)
 {
     struct source *source;
     struct journal_segment_info info;
-    struct journal_done struck = {job->place.offset, JOURNAL_DONE_ALL};
     struct envelope e;
     struct err err;
     int done_fd, result = 0;
@@ -70,15 +86,30 @@ spool(struct job *job)
     if (!source)
         return -1;
     e = *source_envelope(source);
-    done_fd = open(arena_printf(job->arena, "journal/%08" PRIX32 ".done", job->place.segment),
-                   O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+    done_fd = open_done_list(job);
     if (done_fd < 0)
-        return err_errno(job->err, "done-list of segment %08" PRIX32, job->place.segment);
+        return -1;
     if (apply_done_list(job, done_fd, &info, &e)) {
         result = write_file(job, source, &e);
         if (result == 0)
-            (void)!journal_done_append(done_fd, &info, &struck, 1, &err); /* else a crash makes a second copy */
+            (void)!strike(job, done_fd, &info, &err); /* else a crash makes a second copy */
     }
+    close(done_fd);
+    return result;
+}
+
+static int
+strike_only(struct job *job)
+{
+    struct journal_segment_info info;
+    int done_fd, result;
+
+    if (journal_segment_read(job->segment_fd, &info, job->err) < 0)
+        return -1;
+    done_fd = open_done_list(job);
+    if (done_fd < 0)
+        return -1;
+    result = strike(job, done_fd, &info, job->err);
     close(done_fd);
     return result;
 }
@@ -89,8 +120,18 @@ run(void *arg)
     struct job *job = arg;
 
     job->arena = arena_new();
-    job->result = spool(job);
+    job->result = job->queue ? spool(job) : strike_only(job);
     arena_free(&job->arena);
+}
+
+static int may_wait
+run_job(struct job *job)
+{
+    job->segment_fd = journal_segment_fd(server.journal, job->place.segment, job->place.generation);
+    if (job->segment_fd < 0)
+        return err_set(job->err, ERR_IO, "segment %08" PRIX32 " is not ours", job->place.segment);
+    task_run_blocking(run, job);
+    return job->result;
 }
 
 int may_wait
@@ -98,9 +139,13 @@ spool_image(const struct journal_place *place, const char *queue, struct err *er
 {
     struct job job = {.place = *place, .queue = queue, .err = err};
 
-    job.segment_fd = journal_segment_fd(server.journal, place->segment, place->generation);
-    if (job.segment_fd < 0)
-        return err_set(err, ERR_IO, "segment %08" PRIX32 " is not ours", place->segment);
-    task_run_blocking(run, &job);
-    return job.result;
+    return run_job(&job);
+}
+
+int may_wait
+spool_strike(const struct journal_place *place, struct err *err)
+{
+    struct job job = {.place = *place, .err = err};
+
+    return run_job(&job);
 }

@@ -10,4 +10,7 @@
  * image. 0 too when nothing was left to do. The image is not released. */
 int may_wait spool_image(const struct journal_place *, const char *queue, struct err *) MUST_USE;
 
+/* Strikes it only: it is not to be delivered, come what may. */
+int may_wait spool_strike(const struct journal_place *, struct err *) MUST_USE;
+
 #endif

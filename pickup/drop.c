@@ -6,7 +6,7 @@
 #include "lib/mail/queue_file_internal.h"
 #include "pickup/pickup.h"
 
-enum { RECIPIENT_LIMIT = 1000000, ADDRESS_LIMIT = 8192, TEXT_LIMIT = 1024 };
+enum { RECIPIENT_LIMIT = 1000000, ADDRESS_LIMIT = QUEUE_ADDRESS_LIMIT, TEXT_LIMIT = 1024 };
 
 struct reader {
     struct drop *drop;

@@ -58,9 +58,15 @@ large_free(struct journal_large **large)
 struct journal_large *may_wait
 journal_large_new(struct journal *j, uint64_t expected_size, size_t envelope_max, struct err *err)
 {
-    struct journal_large *l = calloc(1, sizeof(*l));
-    struct journal_segment *s = calloc(1, sizeof(*s));
+    struct journal_large *l;
+    struct journal_segment *s;
 
+    if (envelope_max > IMAGE_ENVELOPE_LIMIT) {
+        err_set(err, ERR_PERM, "envelope of %zu bytes", envelope_max);
+        return NULL;
+    }
+    l = calloc(1, sizeof(*l));
+    s = calloc(1, sizeof(*s));
     if (!l || !s || !(l->gathered = malloc(GATHER_SIZE)))
         fatal("out of memory");
     l->journal = j;

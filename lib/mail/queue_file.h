@@ -15,6 +15,9 @@
 #include "lib/base/err.h"
 #include "lib/mail/messages.h"
 
+/* A longer sender or recipient is none: such a file is corrupt. */
+enum { QUEUE_ADDRESS_LIMIT = 2048 };
+
 /* Reads size record, envelope and extracted segments of an open file; pointers are followed; the content is jumped over.
  * recipients' offsets are those of their R records. content_offset gets where the content begins. queue_id and number
  * are not in a file: "" and 0. The result (texts copied) lives in the arena. -1: ERR_SYNTAX: corrupt, to be moved to

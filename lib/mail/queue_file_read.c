@@ -230,7 +230,7 @@ store_recipient(struct reader *r, const struct queue_record *record, const char 
 static int
 read_recipient(struct reader *r, const struct queue_record *record, const char *text, int status)
 {
-    if (strlen(text) > 2048)
+    if (strlen(text) > QUEUE_ADDRESS_LIMIT)
         return corrupt(r, record, "recipient too long");
     if (r->recipient_count++ == RECIPIENT_LIMIT)
         return corrupt(r, record, "too many recipients");
@@ -273,7 +273,7 @@ read_sender(struct reader *r, const struct queue_record *record, const char *tex
 {
     if (r->has_sender)
         return 0;
-    if (strlen(text) > 2048)
+    if (strlen(text) > QUEUE_ADDRESS_LIMIT)
         return corrupt(r, record, "sender too long");
     r->envelope->sender = arena_strdup(r->arena, text);
     r->has_sender = true;

@@ -129,3 +129,11 @@ def show_to_postfix(path):
         os.unlink(f"{tree}/tmp/{name}")
     assert "sender: a@src.test" in shown and "original_recipient: r" in shown and "\n.dot\n" in shown
     assert "HEADER EXTRACTED" in shown and "MESSAGE FILE END" in shown
+
+
+def test_address_that_a_table_makes_too_long_for_a_queue_file_is_refused(make_mail, sink):
+    mail = make_mail(relay=sink, settings={"recipient_canonical_maps": f"inline:{{x@far.test={'y' * 2100}@far.test}}"})
+    assert send("a@src.test", ["x@far.test"], b"Subject: x\r\n\r\nhi\r\n", port=mail.port).code == 501
+    assert send("a@src.test", ["z@far.test"], b"Subject: x\r\n\r\nhi\r\n", port=mail.port).code == 250
+    sink.wait_count(1)
+    assert not mail.complaints()
