@@ -92,11 +92,12 @@ static struct source *
 open_original(struct job *job, struct link_message *in, const struct fed_segment *segment, struct err *err)
 {
     const struct msg_bounce *request = job->request;
+    const struct source_hint hint = {in->payload, (uint64_t)request->content_offset};
     struct source *source;
 
     if (request->segment_length == 0) {
         if (in->fd_count == 1)
-            return source_open_file(job->arena, in->fds[0], err);
+            return source_open_file_told(job->arena, in->fds[0], &hint, err);
         err_set(err, ERR_TEMP, "no queue file came with the request");
         return NULL;
     }
@@ -104,8 +105,8 @@ open_original(struct job *job, struct link_message *in, const struct fed_segment
         err_set(err, ERR_TEMP, "the journal segment is not known");
         return NULL;
     }
-    source = source_open_image(job->arena, fed_segment_fd(segment), fed_segment_info(segment),
-                               (uint64_t)request->segment_offset, (uint64_t)request->segment_length, err);
+    source = source_open_image_told(job->arena, fed_segment_fd(segment), fed_segment_info(segment),
+                                    (uint64_t)request->segment_offset, (uint64_t)request->segment_length, &hint, err);
     if (source && strcmp(source_envelope(source)->queue_id, request->queue_id) != 0) {
         err_set(err, ERR_TEMP, "the image is another message's");
         return NULL;
@@ -387,6 +388,7 @@ static const struct service bounce_service = {
     .prepare = prepare,
     .start = start,
     .serve = serve,
+    .many_workers = true,
     .sandbox = {.calls = SANDBOX_BASE | SANDBOX_ACCEPT | SANDBOX_LINKS | SANDBOX_UNIX | SANDBOX_FDPASS |
                          SANDBOX_CONTENT},
 };

@@ -54,10 +54,12 @@ active_is_stopping(void)
     return stopping;
 }
 
-bool
-active_has_room(void)
+unsigned
+active_room(void)
 {
-    return !stopping && message_count() < (unsigned)settings->qmgr_message_active_limit;
+    unsigned limit = (unsigned)settings->qmgr_message_active_limit, count = message_count();
+
+    return !stopping && count < limit ? limit - count : 0;
 }
 
 size_t
@@ -211,6 +213,26 @@ has_too_many(const struct message *message)
     return !message->in_file && own > minimum && room == 0 && message_recipients() > limit;
 }
 
+/* With the message that came just now. */
+static bool
+is_over_limit(void)
+{
+    return message_count() > (unsigned)settings->qmgr_message_active_limit;
+}
+
+/* Held mail is in the journal while cleanup makes its file. After a crash nobody does that any more. */
+static bool
+is_to_be_held(const struct message *message)
+{
+    return message->segment && !message->in_file && (message->envelope->submit_flags & SUBMIT_HOLD);
+}
+
+static const char *
+queue_to_wait_in(const struct message *message)
+{
+    return is_to_be_held(message) ? "hold" : "incoming";
+}
+
 void
 active_take_up(struct message *message)
 {
@@ -218,13 +240,13 @@ active_take_up(struct message *message)
     message->taken_up_wall = loop_now_wall();
     if (message->segment)
         list_append(&imaged, &message->by_age);
-    if (all_are_done(message) || !active_has_room()) {
-        message->going_out = !all_are_done(message);
+    if (all_are_done(message)) {
         active_progress(message);
         return;
     }
-    if (has_too_many(message)) {
-        message->going_out = message->too_many = true;
+    message->no_room = stopping || is_over_limit() || has_too_many(message);
+    if (message->no_room || is_to_be_held(message)) {
+        message->going_out = true;
         active_progress(message);
         return;
     }
@@ -258,8 +280,8 @@ on_left(struct message *message, enum filing_result result, const struct err *er
         try_again_later(message);
         return;
     }
-    if (message->too_many && !stopping)
-        scan_want_incoming(false);
+    if (message->no_room && !stopping)
+        scan_incoming_again();
     end(message);
 }
 
@@ -318,6 +340,19 @@ expire(struct message *message)
     active_progress(message);
 }
 
+/* That the sender was told of the delay. Of a message in passes that is known at its end: each pass has its notice. */
+static void
+note_warning(struct message *message)
+{
+    struct err err;
+
+    if (!message->told_of_delay)
+        return;
+    message->envelope->warn_time = -1;
+    if (message->in_file && filing_mark_warned(message, &err) < 0 && err.code != ENOENT)
+        log_warning("%s: %s", message->id, err.text);
+}
+
 static void
 defer(struct message *message)
 {
@@ -327,6 +362,7 @@ defer(struct message *message)
         delay = settings->minimal_backoff_time;
     if (delay > settings->maximal_backoff_time)
         delay = settings->maximal_backoff_time;
+    note_warning(message);
     if (message->in_file)
         drop_image(message);
     filing_leave(message, "deferred", (now + delay) / SECONDS(1), on_left);
@@ -339,7 +375,7 @@ leave(struct message *message)
     if (message->in_file && stopping)
         end(message);
     else
-        filing_leave(message, "incoming", 0, on_left);
+        filing_leave(message, queue_to_wait_in(message), 0, on_left);
 }
 
 static void
@@ -389,7 +425,7 @@ is_worth_telling(const struct message *message, unsigned count)
 static bool
 is_delay_notice_due(const struct message *message)
 {
-    return message->envelope->warn_time > 0 && *message->envelope->sender &&
+    return message->envelope->warn_time > 0 && *message->envelope->sender && !message->pass_told_of_delay &&
            loop_now_wall() >= SECONDS(message->envelope->warn_time);
 }
 
@@ -483,7 +519,7 @@ give_up_waiting(void)
 
     while (message_next(&position, &message)) {
         if (message->segment && !message->in_file && !message->filing)
-            filing_leave(message, "incoming", 0, on_given_up);
+            filing_leave(message, queue_to_wait_in(message), 0, on_given_up);
         else if (message->segment && message->in_file)
             drop_image(message);
     }

@@ -43,7 +43,7 @@ void may_wait active_file(const char *id, usec_t deadline);
 /* How many recipients more may be in memory; *minimum gets how many a message may have in any case, at least 1. */
 size_t active_recipient_room(size_t *minimum);
 
-/* Is there room for more from disk? */
-bool active_has_room(void);
+/* How many messages more may be in memory; 0 when the system stops. */
+unsigned active_room(void);
 
 #endif

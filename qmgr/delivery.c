@@ -309,8 +309,6 @@ on_delivered(void *ctx, struct link_message *reply, const struct err *err)
 static void
 fill_place(const struct message *message, struct msg_deliver *deliver)
 {
-    if (message->in_file)
-        return;
     deliver->segment = message->segment->number;
     deliver->generation = message->segment->generation;
     deliver->segment_offset = (int64_t)message->offset;
@@ -347,6 +345,7 @@ call_agent(struct request *request, const char *transport, const char *nexthop, 
                                   .sender = envelope->sender,
                                   .encoding = envelope->encoding,
                                   .size = envelope->text_length,
+                                  .content_offset = message->content_offset,
                                   .arrival_usec = message_arrival(message),
                                   .active_usec = message->taken_up_wall,
                                   .flags = (envelope->trace_flags & TRACE_VERIFY ? DELIVER_VERIFY : 0) |

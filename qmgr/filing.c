@@ -40,6 +40,7 @@ struct filing {
     enum filing_result result;
     struct err err;
     int64_t *offsets; /* of the recipients' records in the new file; NULL: not known */
+    uint64_t content; /* where it begins there */
 };
 
 static const struct queue_dir *dir;
@@ -126,9 +127,11 @@ back_in_loop(void *arg)
 
     active--;
     message->filing = false;
-    if (filing->offsets && filing->result == FILING_DONE)
+    if (filing->offsets && filing->result == FILING_DONE) {
+        message->content_offset = (int64_t)filing->content;
         for (size_t i = 0; i < message->envelope->recipient_count; i++)
             message->envelope->recipients[i].offset = filing->offsets[i];
+    }
     if (filing->pass)
         take_pass(filing);
     filing->done(message, filing->result, &filing->err);
@@ -211,12 +214,11 @@ static void
 learn_offsets(struct filing *filing)
 {
     struct envelope envelope;
-    uint64_t content;
     int fd = open_file(filing, "active", O_RDONLY);
 
     if (fd < 0)
         return;
-    if (queue_file_read(fd, filing->arena, &envelope, &content, &filing->err) < 0 ||
+    if (queue_file_read(fd, filing->arena, &envelope, &filing->content, &filing->err) < 0 ||
         envelope.recipient_count != filing->envelope.recipient_count) {
         filing->result = FILING_FAILED;
     } else {
@@ -230,8 +232,14 @@ learn_offsets(struct filing *filing)
 static void
 run_write_active(struct filing *filing)
 {
-    if (write_file(filing, queue_dir_path(dir, filing->arena, "active", filing->id)) == 0)
-        learn_offsets(filing);
+    struct err err;
+
+    if (write_file(filing, queue_dir_path(dir, filing->arena, "active", filing->id)) < 0)
+        return;
+    learn_offsets(filing);
+    /* A file that the message does not live in would be delivered once more. */
+    if (!filing->offsets && queue_dir_remove(dir, "active", filing->id, NULL, &err) < 0)
+        filing->err = err;
 }
 
 static int

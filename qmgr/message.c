@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "qmgr/message.h"
 
+#include "lib/base/buf.h"
 #include "lib/base/check.h"
 #include "lib/base/map.h"
 
-enum { MESSAGE_MAGIC = 0x6d736771 };
+enum {
+    MESSAGE_MAGIC = 0x6d736771,
+    MANY_RECIPIENTS = 200, /* that each request would read: then it is spared that */
+};
 
 static struct map *by_id;
 static size_t in_memory; /* recipients */
@@ -18,6 +22,19 @@ message_new(void)
     message->magic = MESSAGE_MAGIC;
     message->arena = message->pass_arena = message->sched.arena = arena;
     return message;
+}
+
+static void
+make_hint(struct message *message)
+{
+    struct envelope bare = *message->envelope;
+    struct buf encoded = {0};
+
+    bare.recipients = NULL;
+    bare.recipient_count = 0;
+    msg_encode(&type_envelope, &bare, &encoded);
+    message->hint = arena_slice(message->arena, buf_slice(&encoded));
+    buf_release(&encoded);
 }
 
 bool
@@ -38,6 +55,8 @@ message_register(struct message *message)
     }
     in_memory += envelope->recipient_count;
     message->in_passes = message->rest.more;
+    if (envelope->recipient_count > MANY_RECIPIENTS || message->rest.total > MANY_RECIPIENTS)
+        make_hint(message);
     return true;
 }
 
@@ -132,7 +151,7 @@ message_next_pass(struct message *message, struct arena *arena, const struct env
     free_pass(message);
     message->pass_arena = arena;
     message->route = NULL;
-    message->notice_failed = false;
+    message->notice_failed = message->pass_told_of_delay = false;
     envelope->recipients = given;
     envelope->recipient_count = kept + count;
     message->recipients = recipients;

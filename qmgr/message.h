@@ -19,6 +19,7 @@
 #include "lib/base/arena.h"
 #include "lib/base/clock.h"
 #include "lib/base/list.h"
+#include "lib/base/slice.h"
 #include "lib/mail/messages.h"
 #include "lib/mail/queue_file.h"
 #include "lib/run/link.h"
@@ -54,10 +55,15 @@ struct message {
     struct envelope *envelope;    /* recipients[i].offset: in the queue file */
     struct recipient *recipients; /* envelope->recipient_count */
 
+    struct slice hint;      /* for those who read it (source.h); empty: they may look for themselves */
+    int64_t content_offset; /* in the file; 0: not known */
+
     struct arena *pass_arena;    /* for recipients and what is made for them; the message's own, if it has one pass */
     struct queue_file_rest rest; /* the recipients of later passes */
     bool in_passes;              /* there are, or were, several */
     bool left_deferred;          /* recipients of earlier passes are deferred, and logged */
+    bool told_of_delay;          /* the sender was, of recipients of some pass */
+    bool pass_told_of_delay;     /* of those of this pass */
 
     /* The image. */
     struct segment *segment; /* NULL: none, or no longer needed */
@@ -77,7 +83,7 @@ struct message {
     bool notice_failed;      /* bounce could not, in this pass: keep what failed as deferred */
     bool expired;            /* what is deferred is to be returned */
     bool removed;            /* all done, or the file has gone: only what is outstanding keeps it */
-    bool too_many;           /* recipients for memory: leaves the journal, to be read in passes */
+    bool no_room;            /* in memory, for it or all its recipients: goes to incoming/, to be taken up when there is */
     bool going_out;          /* leaves memory as soon as it is idle: the system stops */
     struct loop_timer again; /* when what could not be done is tried again */
     usec_t taken_up;         /* loop_now() */

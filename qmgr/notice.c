@@ -56,12 +56,9 @@ static void
 sender_was_told(struct notice *notice)
 {
     struct message *message = notice->message;
-    struct err err;
 
     if (notice->kind == BOUNCE_DELAYED) {
-        message->envelope->warn_time = -1;
-        if (message->in_file && filing_mark_warned(message, &err) < 0)
-            log_warning("%s: %s", message->id, err.text);
+        message->told_of_delay = message->pass_told_of_delay = true;
         return;
     }
     if (notice->kind == BOUNCE_VERIFY)
@@ -179,6 +176,7 @@ ask(struct notice *notice, struct bounce_recipient *recipients, struct err *err)
                                 .queue_name = "active",
                                 .sender = sender_to_tell(notice),
                                 .envelope_id = message->envelope->envelope_id,
+                                .content_offset = message->content_offset,
                                 .ret_flags = message->envelope->ret_flags,
                                 .arrival_usec = message_arrival(message),
                                 .expires =

@@ -110,8 +110,7 @@ outlet_call(struct outlet *outlet, const struct message *message, int file_fd, c
 
     if (file_fd < 0 && tell_segment(link, message->segment, err) < 0)
         return -1;
-    return link_call_async(link->link, type, body, slice_make(NULL, 0), &file_fd, file_fd < 0 ? 0 : 1, want, done, ctx,
-                           err);
+    return link_call_async(link->link, type, body, message->hint, &file_fd, file_fd < 0 ? 0 : 1, want, done, ctx, err);
 }
 
 static void

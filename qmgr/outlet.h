@@ -16,7 +16,7 @@ struct outlet *outlet_find(const char *service);
 
 /* A call, over the link with the least outstanding. Passes what the other side needs for reading the message: the
  * segment's descriptor ahead of the first request that names it, or the open queue file (file_fd, stays the
- * caller's; -1: in a segment). -1: the service can't be reached; done is not called. */
+ * caller's; -1: in a segment); and the envelope, if that saves it much reading (message->hint). -1: the service can't be reached; done is not called. */
 int outlet_call(struct outlet *, const struct message *, int file_fd, const struct msg_type *, const void *body,
                 const struct msg_type *want, void (*done)(void *ctx, struct link_message *, const struct err *),
                 void *ctx, struct err *) MUST_USE;

@@ -35,6 +35,7 @@ static const struct queue_dir *dir;
 struct queue_scan {
     const char *queue;
     bool wanted, wanted_all; /* to be started, anew if it is under way */
+    bool again;              /* once more when it is over */
     bool all;
     struct queue_walk *walk; /* NULL: none under way */
 };
@@ -58,6 +59,7 @@ struct slice_job {
     struct arena *arena;
     const struct queue_scan *scan;
     int64_t now;
+    unsigned most; /* files that there is room for */
     size_t room, minimum; /* recipients that may still come into memory, and that each message may have at least */
     struct picked files[SLICE_FILES];
     unsigned count;
@@ -90,7 +92,7 @@ look(void *arg)
     bool in_place;
     struct stat st;
 
-    for (unsigned i = 0; i < SLICE_NAMES && job->count < SLICE_FILES; i++) {
+    for (unsigned i = 0; i < SLICE_NAMES && job->count < job->most; i++) {
         int result = queue_walk_next(job->scan->walk, &id, &in_place, &job->err);
         if (result <= 0) {
             job->failed = result < 0;
@@ -138,6 +140,7 @@ read_message(int fd, struct slice_job *job, struct picked *picked)
     job->room -= message->envelope->recipient_count < job->room ? message->envelope->recipient_count : job->room;
     message->envelope->queue_id = message->id = arena_strdup(message->arena, picked->id);
     message->in_file = true;
+    message->content_offset = (int64_t)content;
     message->force_expire = picked->mode & MODE_EXPIRE;
     picked->message = message;
     return 0;
@@ -230,7 +233,9 @@ do_slice(struct queue_scan *scan, struct err *err)
     struct arena *arena = arena_new();
     struct slice_job *job = ARENA_NEW(arena, struct slice_job);
 
-    *job = (struct slice_job){.arena = arena, .scan = scan, .now = loop_now_wall() / SECONDS(1)};
+    *job = (struct slice_job){.arena = arena, .scan = scan, .now = loop_now_wall() / SECONDS(1), .most = active_room()};
+    if (job->most > SLICE_FILES)
+        job->most = SLICE_FILES;
     task_run_blocking(look, job);
     if (job->failed)
         log_warning("scan of queue %s: %s", scan->queue, job->err.text);
@@ -255,8 +260,10 @@ do_slice(struct queue_scan *scan, struct err *err)
 static void
 begin_if_wanted(struct queue_scan *scan)
 {
+    scan->wanted = scan->wanted || (scan->again && !scan->walk);
     if (!scan->wanted)
         return;
+    scan->again = false;
     queue_walk_free(&scan->walk);
     scan->walk = queue_walk_new(dir, scan->queue);
     scan->all = scan->wanted_all;
@@ -266,7 +273,7 @@ begin_if_wanted(struct queue_scan *scan)
 static int may_wait
 wait_for_room(struct err *err)
 {
-    while (!active_has_room())
+    while (active_room() == 0)
         if (active_is_stopping() || task_sleep(ROOM_WAIT, err) < 0)
             return -1;
     return 0;
@@ -320,6 +327,13 @@ scan_want_deferred(bool all)
 {
     last_deferred = loop_now();
     want(&deferred, all);
+}
+
+void
+scan_incoming_again(void)
+{
+    incoming.again = true;
+    task_wake_all(&wanted);
 }
 
 void

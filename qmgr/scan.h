@@ -24,6 +24,9 @@ void scan_start(void);
 void scan_want_incoming(bool all);
 void scan_want_deferred(bool all);
 
+/* Something was put there that there was no room for: another scan when the one under way is over, and there is room. */
+void scan_incoming_again(void);
+
 /* A periodic reminder from outside: as the timer, unless that was just now. */
 void scan_remind(void);
 

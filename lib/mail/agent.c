@@ -34,20 +34,22 @@ feed_closed(void *ctx, struct link *link)
 static struct source *
 open_source(struct delivery *d, struct link_message *in, const struct fed_segment *segment, struct err *err)
 {
+    const struct source_hint hint = {in->payload, (uint64_t)d->request->content_offset};
+
     if (d->request->segment_length == 0) {
         if (in->fd_count != 1) {
             err_set(err, ERR_TEMP, "no queue file came with the request");
             return NULL;
         }
-        return source_open_file(d->arena, in->fds[0], err);
+        return source_open_file_told(d->arena, in->fds[0], &hint, err);
     }
     if (!segment) {
         err_set(err, ERR_TEMP, "journal segment %" PRId64 " is not known", d->request->segment);
         return NULL;
     }
-    struct source *source = source_open_image(d->arena, fed_segment_fd(segment), fed_segment_info(segment),
-                                              (uint64_t)d->request->segment_offset,
-                                              (uint64_t)d->request->segment_length, err);
+    struct source *source = source_open_image_told(d->arena, fed_segment_fd(segment), fed_segment_info(segment),
+                                                   (uint64_t)d->request->segment_offset,
+                                                   (uint64_t)d->request->segment_length, &hint, err);
     /* A place may be used again when a request waited for long: never take another message for this one. */
     if (source && strcmp(source_envelope(source)->queue_id, d->request->queue_id) != 0) {
         err_set(err, ERR_TEMP, "the image is another message's");

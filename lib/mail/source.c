@@ -86,24 +86,54 @@ check_sum(uint64_t sum, uint64_t wanted, const char *of_what, struct err *err)
     return sum == wanted ? 0 : err_set(err, ERR_SYNTAX, "%s of an image is damaged, or another's", of_what);
 }
 
-static int
-check_whole(const struct source *s, const struct image_header *h, const char *envelope, struct err *err)
+static struct envelope *
+told_envelope(struct arena *arena, const struct source_hint *hint, struct err *err)
 {
-    if (check_sum(siphash(&s->key, envelope, h->envelope_length), h->envelope_sum, "envelope", err) < 0)
+    struct slice rest;
+
+    return msg_decode(arena, &type_envelope, hint->envelope, &rest, err);
+}
+
+/* The envelope of an image that is not read whole. */
+static int
+read_envelope(struct source *s, const struct image_header *h, uint64_t at, const struct source_hint *hint,
+              struct err *err)
+{
+    struct slice rest;
+    char *bytes;
+
+    if (hint && hint->envelope.len > 0) {
+        s->envelope = told_envelope(s->arena, hint, err);
+        return s->envelope ? 0 : -1;
+    }
+    bytes = arena_alloc(s->arena, h->envelope_length);
+    if (read_at(s->fd, at, bytes, h->envelope_length, err) < 0 ||
+        check_sum(siphash(&s->key, bytes, h->envelope_length), h->envelope_sum, "envelope", err) < 0)
         return -1;
-    if (!s->whole)
-        return 0;
-    return check_sum(siphash(&s->key, s->whole, (size_t)s->content_size), s->content_sum, "content", err);
+    s->envelope = msg_decode(s->arena, &type_envelope, slice_make(bytes, h->envelope_length), &rest, err);
+    return s->envelope ? 0 : -1;
+}
+
+static int
+take_whole(struct source *s, const struct image_header *h, const char *envelope, struct err *err)
+{
+    struct slice rest;
+
+    s->whole = envelope + h->envelope_length;
+    if (check_sum(siphash(&s->key, envelope, h->envelope_length), h->envelope_sum, "envelope", err) < 0 ||
+        check_sum(siphash(&s->key, s->whole, (size_t)s->content_size), s->content_sum, "content", err) < 0)
+        return -1;
+    s->envelope = msg_decode(s->arena, &type_envelope, slice_make(envelope, h->envelope_length), &rest, err);
+    return s->envelope ? 0 : -1;
 }
 
 static int
 open_image(struct source *s, const struct journal_segment_info *segment, uint64_t offset, uint64_t length,
-           struct err *err)
+           const struct source_hint *hint, struct err *err)
 {
     size_t front = length <= WHOLE_LIMIT ? (size_t)length : IMAGE_HEADER_SIZE;
     char *bytes = arena_alloc(s->arena, front);
     struct image_header h;
-    struct slice rest;
 
     if (length < IMAGE_HEADER_SIZE)
         return err_set(err, ERR_SYNTAX, "image of %" PRIu64 " bytes", length);
@@ -118,27 +148,25 @@ open_image(struct source *s, const struct journal_segment_info *segment, uint64_
     s->content_sum = h.content_sum;
     s->key = segment->key;
     siphash_begin(&s->sum, &s->key);
-    if (front == length) {
-        s->whole = bytes + IMAGE_HEADER_SIZE + h.envelope_length;
-        bytes += IMAGE_HEADER_SIZE;
-    } else {
-        bytes = arena_alloc(s->arena, h.envelope_length);
-        if (read_at(s->fd, offset + IMAGE_HEADER_SIZE, bytes, h.envelope_length, err) < 0)
-            return -1;
-    }
-    if (check_whole(s, &h, bytes, err) < 0)
-        return -1;
-    s->envelope = msg_decode(s->arena, &type_envelope, slice_make(bytes, h.envelope_length), &rest, err);
-    return s->envelope ? 0 : -1;
+    if (front == length)
+        return take_whole(s, &h, bytes + IMAGE_HEADER_SIZE, err);
+    return read_envelope(s, &h, offset + IMAGE_HEADER_SIZE, hint, err);
+}
+
+struct source *
+source_open_image_told(struct arena *arena, int segment_fd, const struct journal_segment_info *segment, uint64_t offset,
+                       uint64_t length, const struct source_hint *hint, struct err *err)
+{
+    struct source *s = source_new(arena, segment_fd);
+
+    return open_image(s, segment, offset, length, hint, err) < 0 ? NULL : s;
 }
 
 struct source *
 source_open_image(struct arena *arena, int segment_fd, const struct journal_segment_info *segment, uint64_t offset,
                   uint64_t length, struct err *err)
 {
-    struct source *s = source_new(arena, segment_fd);
-
-    return open_image(s, segment, offset, length, err) < 0 ? NULL : s;
+    return source_open_image_told(arena, segment_fd, segment, offset, length, NULL, err);
 }
 
 /* The next piece of an image that is not in memory. The end of data never comes alone. */
@@ -181,16 +209,29 @@ next_of_image(struct source *s, struct slice *bytes, struct err *err)
 /* ---- queue files ---- */
 
 struct source *
-source_open_file(struct arena *arena, int fd, struct err *err)
+source_open_file_told(struct arena *arena, int fd, const struct source_hint *hint, struct err *err)
 {
     struct source *s = source_new(arena, fd);
     uint64_t content_offset;
 
-    s->envelope = ARENA_NEW(arena, struct envelope);
-    if (queue_file_read(fd, arena, s->envelope, &content_offset, err) < 0)
-        return NULL;
+    if (hint && hint->envelope.len > 0 && hint->content_offset > 0) {
+        content_offset = hint->content_offset;
+        s->envelope = told_envelope(arena, hint, err);
+        if (!s->envelope)
+            return NULL;
+    } else {
+        s->envelope = ARENA_NEW(arena, struct envelope);
+        if (queue_file_read(fd, arena, s->envelope, &content_offset, err) < 0)
+            return NULL;
+    }
     s->reader = queue_file_reader_new(arena, fd, content_offset, err);
     return s->reader ? s : NULL;
+}
+
+struct source *
+source_open_file(struct arena *arena, int fd, struct err *err)
+{
+    return source_open_file_told(arena, fd, NULL, err);
 }
 
 static int

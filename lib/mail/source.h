@@ -26,6 +26,16 @@ struct source *source_open_image(struct arena *, int segment_fd, const struct jo
                                  uint64_t offset, uint64_t length, struct err *);
 struct source *source_open_file(struct arena *, int fd, struct err *);
 
+/* What whoever asks for a delivery tells of a message with very many recipients, so that not each of a thousand requests reads them
+ * all: the envelope, encoded, without recipients, and where the content begins (of a file; in an image that is known). */
+struct source_hint {
+    struct slice envelope; /* empty: nothing is told */
+    uint64_t content_offset;
+};
+struct source *source_open_image_told(struct arena *, int segment_fd, const struct journal_segment_info *segment,
+                                      uint64_t offset, uint64_t length, const struct source_hint *, struct err *);
+struct source *source_open_file_told(struct arena *, int fd, const struct source_hint *, struct err *);
+
 /* Lives as long as the source. */
 const struct envelope *source_envelope(struct source *);
 

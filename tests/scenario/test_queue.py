@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from harness import inject, reply, send
+from harness import Client, inject, reply, send
 from harness.sink import hang
 
 FAST = {"minimal_backoff_time": "1s", "maximal_backoff_time": "2s", "queue_run_delay": "1s"}
@@ -372,3 +372,139 @@ def test_message_with_more_recipients_than_memory_has_room_for_is_delivered_in_p
     mail.wait(lambda: mail.queued() == 0, what="an empty queue")
     assert sorted(r for m in sink.messages if m.sender for r in m.recipients) == sorted(of["good"] + of["late"])
     assert not mail.complaints()
+
+
+def test_delay_is_told_once_of_each_recipient_though_they_are_read_in_passes(make_mail, sink):
+    sink.on("rcpt", reply("451 4.2.0 later"))
+    mail = make_mail(relay=sink, settings={"minimal_backoff_time": "100s", "maximal_backoff_time": "200s", "queue_run_delay": "100s", "delay_warning_time": "1s",
+                                           "qmgr_message_recipient_limit": "6", "qmgr_message_recipient_minimum": "3", "smtp_recipient_limit": "5",
+                                           "smtp_destination_concurrency_failed_cohort_limit": "0"})
+    everybody = [f"late{i:02d}@far.test" for i in range(20)]
+    queue_id = submit(mail, everybody)
+    mail.wait(lambda: len(files(mail, "deferred")) == 1, what="a file in deferred")
+    time.sleep(max(0, 1.1 - (time.time() - os.stat(f"{mail.spool}/deferred/{queue_id[0]}/{queue_id}").st_ctime)))
+    sink.clear()
+    sink.on("rcpt", reply("451 4.2.0 later"), match=b"late")
+    mail.flush()
+    seen = lambda: sorted(line.split("; ")[1] for m in sink.messages for line in m.content.decode().splitlines() if line.startswith("Final-Recipient"))
+    mail.wait(lambda: len(seen()) >= 20, what="all told")
+    assert seen() == everybody and all(b"Action: delayed" in m.content for m in sink.messages)
+    mail.wait(lambda: len(files(mail, "deferred")) == 1, what="a file in deferred")
+    tried = len(mail.log(r"status=deferred"))
+    mail.flush()
+    mail.wait_log(r"status=deferred", count=tried + 20)
+    mail.wait(lambda: len(files(mail, "deferred")) == 1, what="a file in deferred")
+    assert seen() == everybody and not mail.complaints()
+
+
+def test_messages_that_memory_has_no_room_for_are_taken_up_as_soon_as_there_is(make_mail, sink):
+    """Not at the next queue run."""
+    rule = sink.on("rcpt", hang(), match=b"slow")
+    mail = make_mail(relay=sink, settings={"qmgr_message_active_limit": "3", "queue_run_delay": "1000s", "minimal_backoff_time": "1000s", "maximal_backoff_time": "2000s",
+                                           "journal_file_delay": "1000s", "smtp_rcpt_timeout": "4s"})
+    for i in range(3):
+        submit(mail, f"slow{i}@far{i}.test")
+    mail.wait(lambda: rule.hits == 3, what="three that hang")
+    for i in range(5):
+        submit(mail, f"x{i}@far.test")
+    sink.wait_count(5)
+    mail.wait(lambda: len(files(mail, "deferred")) == 3 and not files(mail, "incoming", "active"), what="only the slow ones left")
+    assert not mail.complaints()
+
+
+def test_cleanup_tells_a_new_qmgr_of_all_that_waits(make_mail, sink):
+    """More than the link takes at once, while answers come: what is left is told, too, and so is what comes after it."""
+    rule = sink.on("mail", hang())
+    mail = make_mail(relay=sink, settings={"journal_file_delay": "1000s", "qmgr_message_recipient_limit": "1000000", "smtpd_recipient_limit": "1000",
+                                           "smtp_recipient_limit": "1000000", "smtp_mail_timeout": "1000s", "queue_run_delay": "1000s"})
+    with Client(mail.port) as smtp:
+        smtp.ehlo()
+        for n in range(30):
+            assert smtp.cmd(f"MAIL FROM:<a{n}@src.test>").code == 250
+            rcpts = [f"RCPT TO:<{'x' * 600}.{n}.{i}@{'y' * 60}.{'y' * 60}.far.test>" for i in range(80)]
+            smtp.raw("".join(r + "\r\n" for r in rcpts).encode())
+            assert {smtp.read_reply().code for _ in rcpts} == {250}
+            assert smtp.cmd("DATA").code == 354
+            assert smtp.cmd(f"Subject: {n}\r\n\r\nhi\r\n.").code == 250
+    mail.wait(lambda: rule.hits > 0, what="deliveries that hang")
+    sink.clear()
+    assert mail.kill("qmgr")
+    mail.wait(lambda: len({m.header("Subject") for m in sink.messages}) == 30, 40, what="all arrived")
+    submit(mail, body=b"Subject: after\r\n\r\nhi\r\n")
+    sink.wait(lambda m: m.header("Subject") == "after")
+    mail.wait(lambda: mail.queued() == 0, what="an empty queue")
+    assert not mail.complaints()
+
+
+@pytest.mark.skipif(bool(inject.unavailable()), reason=inject.unavailable())
+def test_held_message_is_held_though_cleanup_dies_before_its_file_is_whole(make_mail, sink):
+    """The image is in the journal by then, and the queue manager takes it over."""
+    mail = make_mail(relay=sink, wrap=("cleanup",), settings={"smtpd_sender_restrictions": "check_sender_access static:HOLD"})
+    inject.arm(mail, "cleanup", inject.kill_at(1, "fchmod"))
+    mail.kill("cleanup")
+    with Client(mail.port) as smtp:
+        smtp.ehlo()
+        answer = smtp.send("a@src.test", ["x@far.test"], b"Subject: x\r\n\r\nhi\r\n")
+    assert answer.code == 451
+    mail.wait(lambda: inject.kills(mail, "cleanup") > 0, what="cleanup killed")
+    inject.disarm(mail)
+    mail.wait(lambda: files(mail, "hold"), what="a file in hold")
+    mail.stop()
+    assert len(files(mail, "hold")) == 1 and not files(mail, "incoming", "active", "deferred") and not sink.messages
+
+
+def test_message_of_which_checks_left_nothing_is_kept_as_a_file(make_mail, sink):
+    sink.on("rcpt", reply("451 4.2.0 later"))
+    mail = make_mail(relay=sink, settings={"header_checks": "static:IGNORE", "minimal_backoff_time": "100s", "maximal_backoff_time": "200s"})
+    submit(mail, body=b"Subject: x\r\n")
+    mail.wait(lambda: files(mail, "deferred"), what="a file in deferred")
+    sink.clear()
+    mail.flush()
+    assert sink.wait_count(1)[0].content == b"\r\n"
+    assert not mail.complaints()
+
+
+@pytest.mark.parametrize("room", ["100", "100000"])
+def test_content_is_whole_for_each_of_very_many_recipients(make_mail, sink, room):
+    """From a file in passes, or from the journal: those who read the message are told its envelope and do not read it for each request."""
+    sink.on("rcpt", reply("550 5.1.1 no such user"), match=b"bad")
+    sink.extra = ["DSN"]
+    mail = make_mail(relay=sink, settings={"qmgr_message_recipient_limit": room, "smtp_destination_recipient_limit": "40", "journal_file_delay": "1000s"})
+    everybody = [f"{'bad' if i % 100 == 7 else 'x'}{i}@far.test" for i in range(450)]
+    body = b"Subject: many\r\n\r\n.dot\r\n" + b"".join(b"%06d %s\r\n" % (i, b"y" * 60) for i in range(3000)) + b"last\r\n"
+    with Client(mail.port) as smtp:
+        smtp.ehlo()
+        assert smtp.cmd("MAIL FROM:<a@src.test> RET=FULL ENVID=many-1").code == 250
+        smtp.raw("".join(f"RCPT TO:<{r}>\r\n" for r in everybody).encode())
+        assert {smtp.read_reply().code for _ in everybody} == {250}
+        assert smtp.cmd("DATA").code == 354
+        smtp.raw(body.replace(b"\r\n.", b"\r\n..") + b".\r\n")
+        assert smtp.read_reply().code == 250
+    mail.wait(lambda: sum(len(m.recipients) for m in sink.messages if m.sender) == 445 and any(not m.sender for m in sink.messages), 30, what="all there")
+    assert sorted(r for m in sink.messages if m.sender for r in m.recipients) == sorted(r for r in everybody if not r.startswith("bad"))
+    assert all(m.content.endswith(body) and "ENVID=many-1" in m.mail_parameters and "RET=FULL" in m.mail_parameters for m in sink.messages if m.sender)
+    told = [line for m in sink.messages if not m.sender for line in m.content.decode().splitlines() if line.startswith("Final-Recipient")]
+    assert len(told) == 5 and all(b"Original-Envelope-Id: many-1" in m.content for m in sink.messages if not m.sender)
+    mail.wait(lambda: mail.queued() == 0, what="an empty queue")
+    assert not mail.complaints()
+
+
+def test_envelope_takes_no_more_recipients_than_can_be_handed_on(make_mail):
+    """However many the administrator allows. What was accepted until then is delivered."""
+    mail = make_mail(settings={"default_transport": "discard:", "smtpd_recipient_limit": "1000000", "discard_destination_recipient_limit": "1000"})
+    with Client(mail.port, timeout=60) as smtp:
+        smtp.ehlo()
+        assert smtp.cmd("MAIL FROM:<a@src.test>").code == 250
+        accepted, code = 0, 250
+        domain = ".".join("y" * 60 for _ in range(3)) + ".far.test"
+        while code == 250 and accepted < 30000:
+            smtp.raw("".join(f"RCPT TO:<{'x' * 1000}{accepted + i}@{domain}>\r\n" for i in range(50)).encode())
+            codes = [smtp.read_reply().code for _ in range(50)]
+            accepted += codes.count(250)
+            code = codes[-1]
+        assert code == 452 and 10000 < accepted < 30000
+        assert smtp.cmd("DATA").code == 354
+        assert smtp.cmd("Subject: x\r\n\r\nhi\r\n.").code == 250
+    mail.wait_log(r"status=sent", 60, count=accepted)
+    mail.wait_log(r": removed", 30)
+    assert mail.queued() == 0 and not mail.complaints()
