@@ -91,6 +91,7 @@ main(int argc, char **argv)
         .prepare = prepare,
         .start = start,
         .serve = agent_serve,
+        .many_workers = true,
         .sandbox = {.calls = SANDBOX_BASE | SANDBOX_ACCEPT | SANDBOX_LINKS | SANDBOX_UNIX | SANDBOX_CONTENT},
     };
 

@@ -194,13 +194,19 @@ send_pieces(struct session *s, struct source *source, size_t limit, bool *unread
 bool
 content_is_converted(const struct session *s, struct source *source)
 {
-    const char *encoding = source_envelope(source)->encoding;
+    const struct envelope *e = source_envelope(source);
     struct slice whole;
 
-    if ((s->features & FEATURE_8BITMIME) || s->client->set.disable_mime_output_conversion || strcmp(encoding, "7bit") == 0)
+    if ((s->features & FEATURE_8BITMIME) || s->client->set.disable_mime_output_conversion ||
+        strcmp(e->encoding, "7bit") == 0)
         return false;
+    if (strcmp(e->encoding, "8bit") == 0)
+        return true;
     whole = source_whole_wire(source, WHOLE_LIMIT);
-    return whole.len == 0 || strcmp(encoding, "8bit") == 0 || text_has_8bit(whole);
+    if (whole.len > 0)
+        return text_has_8bit(whole);
+    /* cleanup has looked at what lies in the journal; a queue file does not tell. */
+    return e->longest_line == 0 || (e->content_flags & CONTENT_8BIT);
 }
 
 int may_wait

@@ -23,7 +23,9 @@ prepare(const struct conf *conf, struct sandbox *sandbox, struct err *err)
 static void may_wait
 deliver_one(struct delivery *d)
 {
+    service_report_load(agent_active());
     deliver(&client, d);
+    service_report_load(agent_active() - 1);
 }
 
 static int
@@ -53,6 +55,7 @@ main(int argc, char **argv)
         .start = start,
         .serve = agent_serve,
         .drain = drain,
+        .many_workers = true,
         .sandbox = {.calls = SANDBOX_BASE | SANDBOX_CONNECT | SANDBOX_ACCEPT | SANDBOX_LINKS | SANDBOX_CONTENT},
     };
 
