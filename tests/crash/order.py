@@ -43,7 +43,7 @@ class Change:
 class Tree:
     """Names and contents below the queue directory; names point to numbers of files."""
     def __init__(self):
-        self.names, self.files, self.owners, self.directories = {}, {}, {}, {}
+        self.names, self.files, self.directories = {}, {}, {}
 
     @classmethod
     def read(cls, top):
@@ -111,7 +111,7 @@ class Reader:
     def __init__(self, top, tree):
         self.top, self.start = top, tree
         self.live = tree.copy()     # as the processes saw it
-        self.where = {}             # (process's trace, descriptor): position of plain writes
+        self.where = {}             # by file: position of plain writes
         self.changes, self.syncs, self.acknowledged = [], [], []
         self.next = 1 << 62
 
@@ -157,10 +157,15 @@ class Reader:
         pass
 
     def openat(self, begin, end, parts, result, shown):
-        if "O_CREAT" not in parts[2]:
-            return
         path, _ = self.name_of(parts, 0)
-        if path is None or path in self.live.names:
+        if path is None:
+            return
+        if path in self.live.names:
+            number = self.live.names[path]
+            if "O_TRUNC" in parts[2] and self.live.files[number][0]:
+                self.add(begin, end, f"length 0 of {path}", number, lambda t: cut(t, number, 0))
+            return
+        if "O_CREAT" not in parts[2]:
             return
         self.next += 1
         number, mode = self.next, int(parts[3], 8) & 0o7777 if len(parts) > 3 else 0o600
@@ -181,19 +186,23 @@ class Reader:
         data = b"".join(text(s) for s in re.findall(r'iov_base="([^"]*)"', parts[1]))[:result]
         self.data(begin, end, self.file_of(parts[0]), int(parts[3]), data)
 
+    def next_place(self, target, length):
+        """Where a plain write goes. Queue files are written from their start; done-lists are opened for appending, maybe before we look."""
+        path, number = target
+        at = len(self.live.files[number][0]) if path.endswith(".done") else self.where.get(number, 0)
+        self.where[number] = at + length
+        return at
+
     def write(self, begin, end, parts, result, shown):
         target = self.file_of(parts[0])
         if target and target[1] is not None:
-            at = self.where.get(target[1], 0)
-            self.where[target[1]] = at + result
-            self.data(begin, end, target, at, text(parts[1].strip('"'))[:result])
+            self.data(begin, end, target, self.next_place(target, result), text(parts[1].strip('"'))[:result])
 
     def writev(self, begin, end, parts, result, shown):
         target = self.file_of(parts[0])
         if target and target[1] is not None:
-            at = self.where.get(target[1], 0)
-            self.where[target[1]] = at + result
-            self.data(begin, end, target, at, b"".join(text(s) for s in re.findall(r'iov_base="([^"]*)"', parts[1]))[:result])
+            data = b"".join(text(s) for s in re.findall(r'iov_base="([^"]*)"', parts[1]))[:result]
+            self.data(begin, end, target, self.next_place(target, result), data)
 
     def ftruncate(self, begin, end, parts, result, shown):
         target = self.file_of(parts[0])
@@ -401,7 +410,7 @@ def main():
         inject.disarm(mail)
         all_states = list(states(reader))
         chosen = random.Random(o.seed).sample(all_states, min(o.states, len(all_states))) if o.states else all_states
-        print(f"{len(reader.changes)} changes, {len(reader.syncs)} syncs, {len(reader.acknowledged)} acknowledged; {len(all_states)} states, {len(chosen)} tried")
+        print(f"{len(reader.changes)} changes, {len(reader.syncs)} syncs, {len(reader.acknowledged)} acknowledged; {len(all_states)} states, {len(chosen)} tried, seed {o.seed}")
         if len(reader.acknowledged) != 3 or not reader.changes or not reader.syncs:
             sys.exit("the traces do not show what they should")
         owner = (mail.uid, -1) if not os.geteuid() else (-1, -1)

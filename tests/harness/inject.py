@@ -5,6 +5,7 @@
     arm(mail, "cleanup", fail("fdatasync", "EIO", "3+7"))  # the 3rd, 10th, 17th... fail
     arm(mail, "cleanup", lie("fsync,fdatasync,sync_file_range,msync"))   # they succeed and do nothing
     arm(mail, "cleanup", short_writes(mail, 0.3))          # a preloaded library: real, shorter writes
+    arm(mail, "cleanup", fail_write(mail, "pwritev", "ENOSPC", 3))       # the same: writes to files fail, never those to an eventfd
     arm(mail, "smtpd", limits(descriptors=20))             # RLIMIT_NOFILE, which it can't raise; memory in KiB: RLIMIT_AS
     arm(mail, "qmgr", clock(-86400))                       # its wall clock is so many seconds off (Postern only)
     disarm(mail)
@@ -12,6 +13,7 @@ A fault takes effect when the daemon starts the next time. kills(mail, daemon) c
 The call is replaced by getpid, which every seccomp filter of ours allows (strace's default, call number -1, would end the daemon).
 strace's rules: `when` is N, N+ (from there on all) or N+M (each M-th after); a call must be in the trace set to be injected.
 """
+import errno
 import glob
 import os
 import re
@@ -44,13 +46,23 @@ def lie(calls=SYNCS):
     return f"-e trace={calls} -e inject={calls}:retval=0:syscall=getpid"
 
 
-def short_writes(instance, chance, seed=1):
-    """The daemon's writes to files are cut short with that probability."""
+def _preload(instance):
     library = f"{instance.control}/short_write.so"
     if not os.path.exists(library):
         source = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "crash", "short_write.c")
         subprocess.run(["cc", "-O1", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
-    return f"SHORT_WRITE={int(chance * 1000)}:{seed} LD_PRELOAD={instance.inside(library)}"
+    return f"LD_PRELOAD={instance.inside(library)}"
+
+
+def short_writes(instance, chance, seed=1):
+    """The daemon's writes to files are cut short with that probability."""
+    return f"export SHORT_WRITE={int(chance * 1000)}:{seed} {_preload(instance)}\n"
+
+
+def fail_write(instance, call, error, first, step=0):
+    """The daemon's writes to files fail: the first-th of that call ("write", "pwrite", "writev", "pwritev", "*": any), and then each step-th
+    (0: no other). strace can't tell a file from an eventfd, to which a write can't fail."""
+    return f"export FAIL_WRITE='{call}:{getattr(errno, error)}:{first}:{step}' {_preload(instance)}\n"
 
 
 def limits(descriptors=None, memory=None):
@@ -84,9 +96,7 @@ def arm(instance, daemon, fault):
     if daemon not in instance.wrap:
         raise ValueError(f"{daemon} is not wrapped")
     control = instance.inside(instance.control)
-    if fault.startswith("SHORT_WRITE"):
-        text = f'export {fault}\n'
-    elif fault.startswith(("ulimit", "export")):
+    if fault.startswith(("ulimit", "export")):
         text = fault
     else:
         # A call that strace replaces has number -1, which a filter answers with death.
@@ -133,4 +143,4 @@ def forget(instance):
         os.unlink(path)
 
 
-__all__ = ["CHANGING", "SYNCS", "arm", "count", "disarm", "clock", "fail", "forget", "kill_at", "kills", "lie", "limits", "short_writes", "unavailable"]
+__all__ = ["CHANGING", "SYNCS", "arm", "count", "disarm", "clock", "fail", "fail_write", "forget", "kill_at", "kills", "lie", "limits", "short_writes", "unavailable"]
