@@ -599,6 +599,7 @@ static void
 begin_uids(struct folder *folder, uint32_t validity)
 {
     maildir_of(folder)->list.uid_validity = folder->uid_validity = validity;
+    maildir_of(folder)->is_list_read = true;   /* there is none, and looking for it would forget these numbers */
     maildir_of(folder)->is_list_unsure = true; /* the first look writes it */
 }
 
