@@ -274,15 +274,9 @@ appenduid(const struct job *job)
 static void
 take_back(struct job *job)
 {
-    struct folder *folder = job->box->folder;
-    struct err err;
-    if (job->count == 0 || folder_settle(folder, &err) < 0)
-        return;
-    for (size_t i = 0; i < job->count; i++) {
-        struct folder_message *message = folder_find(folder, folder_uid_of(folder, job->names[i]));
-        if (message)
-            (void)!folder_expunge(folder, message, &err);
-    }
+    for (size_t i = 0; i < job->count; i++)
+        folder_take_back(job->box->folder, job->names[i]);
+    task_wake_all(&job->box->changed);
 }
 
 static void

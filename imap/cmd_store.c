@@ -313,6 +313,15 @@ copyuid(struct session *s, const struct copied *copied, const struct folder *to)
     return code;
 }
 
+/* A COPY that fails leaves nothing (RFC 3501 section 6.4.7). */
+static void
+take_back(struct folder *to, struct copied *copied)
+{
+    for (size_t i = 0; i < copied->count; i++)
+        folder_take_back(to, copied->names[i]);
+    copied->count = 0;
+}
+
 static int
 copy_all(struct session *s, struct folder *to, bool move, const uint32_t *uids, size_t count, struct copied *copied,
          struct err *err)
@@ -324,11 +333,17 @@ copy_all(struct session *s, struct folder *to, bool move, const uint32_t *uids, 
         struct folder_message *message = folder_find(from, uids[i]);
         if (!message)
             continue;
-        if (folder_copy(from, message, to, move, s->cmd, &copied->names[copied->count], err) < 0)
+        if (folder_copy(from, message, to, move, s->cmd, &copied->names[copied->count], err) < 0) {
+            if (!move)
+                take_back(to, copied);
             return -1;
+        }
         copied->from[copied->count++] = uids[i];
     }
-    return folder_settle(to, err);
+    int result = folder_settle(to, err);
+    if (result < 0 && !move)
+        take_back(to, copied);
+    return result;
 }
 
 static int64_t
@@ -379,9 +394,11 @@ copy(struct session *s, bool move)
         return imap_no(s, "OVERQUOTA", "The quota would be exceeded.");
     }
     int result = copy_all(s, to->folder, move, uids, count, &copied, &err);
-    quota_note(s->mailboxes, to->name, bytes, (int64_t)copied.count);
-    if (move)
-        quota_note(s->mailboxes, s->selected->name, -bytes, -(int64_t)copied.count);
+    if (result == 0) {
+        quota_note(s->mailboxes, to->name, bytes, (int64_t)copied.count);
+        if (move)
+            quota_note(s->mailboxes, s->selected->name, -bytes, -(int64_t)copied.count);
+    }
     const char *code = result == 0 && copied.count > 0 ? copyuid(s, &copied, to->folder) : NULL;
     task_wake_all(&to->changed);
     mailbox_close(s->mailboxes, to);

@@ -561,10 +561,19 @@ folder_copy(struct folder *from, struct folder_message *message, struct folder *
         return -1;
     if (!move)
         return 0;
-    if (folder_settle(to, err) < 0)
+    if (folder_settle(to, err) < 0) {
+        folder_take_back(to, *name);
         return -1;
+    }
     message = folder_find(from, uid);
     return message ? folder_expunge(from, message, err) : 0;
+}
+
+void
+folder_take_back(struct folder *folder, const char *name)
+{
+    folder->kind->take_back(folder, name);
+    folder_index_follow(folder);
 }
 
 int

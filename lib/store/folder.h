@@ -149,6 +149,10 @@ int folder_append_finish(struct folder *, struct folder_append *, unsigned flags
 int folder_copy(struct folder *from, struct folder_message *, struct folder *to, bool move, struct arena *,
                 const char **name, struct err *) MUST_USE;
 
+/* Removes what append_finish() or copy() (not a move) has put there under that name, as far as the disk allows: it was not acknowledged. It
+ * need not have a UID. */
+void folder_take_back(struct folder *, const char *name);
+
 /* What was appended and copied becomes durable, and gets its UIDs; what was expunged is gone. */
 int folder_settle(struct folder *, struct err *) MUST_USE;
 uint32_t folder_uid_of(const struct folder *, const char *name); /* 0: another program has taken it away already */

@@ -626,6 +626,7 @@ const struct folder_kind folder_maildir = {
     .append_begin = maildir_append_begin,
     .append_abort = maildir_append_abort,
     .append_finish = maildir_append_finish,
+    .take_back = maildir_take_back,
     .settle = folder_maildir_settle,
     .uid_of = maildir_uid_of,
     .add_keyword = maildir_add_keyword,

@@ -72,6 +72,7 @@ int maildir_append_finish(struct folder *, struct folder_append *, unsigned flag
                           struct arena *, const char **name, struct err *);
 int folder_maildir_settle(struct folder *, struct err *);
 uint32_t maildir_uid_of(const struct folder *, const char *name);
+void maildir_take_back(struct folder *, const char *name);
 int maildir_link(struct folder *from, struct folder_message *, struct folder *to, unsigned flags, uint32_t keywords,
                  bool move, struct arena *, const char **name);
 

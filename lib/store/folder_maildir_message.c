@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What is done with one message of a Maildir folder: read, flag, remove, add, copy. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -205,6 +206,25 @@ failed:
     err_errno(err, "write tmp/%s", append->name);
     folder_append_abort(folder, append);
     return -1;
+}
+
+/* Its flags may be others by now. */
+void
+maildir_take_back(struct folder *folder, const char *name)
+{
+    int fd = openat(maildir_of(folder)->cur_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    size_t len = strlen(name);
+    struct dirent *entry;
+    if (!dir && fd >= 0)
+        close(fd);
+    while (dir && (entry = readdir(dir)))
+        if (strncmp(entry->d_name, name, len) == 0 && (entry->d_name[len] == ':' || entry->d_name[len] == '\0') &&
+            unlinkat(maildir_of(folder)->cur_fd, entry->d_name, 0) < 0)
+            log_warning("%s/cur/%s stays, though it was refused: %m", folder->path, entry->d_name);
+    if (dir)
+        closedir(dir);
+    maildir_of(folder)->is_settled = false;
 }
 
 /* ",S=1,W=2" as far as it is known. */

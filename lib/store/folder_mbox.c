@@ -447,6 +447,15 @@ mbox_expunge(struct folder *folder, struct folder_message *message, struct err *
     return 0;
 }
 
+void
+mbox_take_back(struct folder *folder, const char *name)
+{
+    struct folder_message *message = folder_find(folder, (uint32_t)strtoul(name, NULL, 10));
+    struct err err;
+    if (message && (mbox_expunge(folder, message, &err) < 0 || mbox_sync(folder, &err) < 0))
+        log_warning("%s: a message that was refused stays: %s", folder->path, err.text);
+}
+
 static int
 mbox_settle_folder(struct folder *folder, struct err *err)
 {
@@ -538,6 +547,7 @@ const struct folder_kind folder_mbox = {
     .append_begin = mbox_append_begin,
     .append_abort = mbox_append_abort,
     .append_finish = mbox_append_finish,
+    .take_back = mbox_take_back,
     .settle = mbox_settle_folder,
     .uid_of = mbox_uid_of,
     .add_keyword = mbox_add_keyword,

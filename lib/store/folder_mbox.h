@@ -115,6 +115,7 @@ void mbox_recall_base(struct folder *, int fd);
 int mbox_read(struct folder *, struct folder_message *, struct folder_content *, struct err *);
 int mbox_append_begin(struct folder *, struct folder_append *, struct err *);
 void mbox_append_abort(struct folder *, struct folder_append *);
+void mbox_take_back(struct folder *, const char *name);
 int mbox_append_finish(struct folder *, struct folder_append *, unsigned flags, uint32_t keywords, time_t arrived,
                        struct arena *, const char **name, struct err *);
 

@@ -36,6 +36,7 @@ struct folder_kind {
     void (*append_abort)(struct folder *, struct folder_append *); /* the descriptor is closed already */
     int (*append_finish)(struct folder *, struct folder_append *, unsigned flags, uint32_t keywords, time_t arrived,
                          struct arena *, const char **name, struct err *);
+    void (*take_back)(struct folder *, const char *name);
     int (*settle)(struct folder *, struct err *);
     uint32_t (*uid_of)(const struct folder *, const char *name);
 

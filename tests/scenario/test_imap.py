@@ -213,6 +213,32 @@ def test_append_copy_move_with_uids(server):
     c.logout()
 
 
+def test_what_is_refused_is_not_there(server):
+    """The list of UIDs can't be written: APPEND, several at once, and COPY say NO, and leave nothing. After a MOVE each message is in one place."""
+    c = server.imap(5)
+    ok(c.create("From"))
+    ok(c.append("From", None, None, PLAIN))
+    ok(c.append("From", None, None, MULTI))
+    ok(c.create("To"))
+    ok(c.append("To", None, None, PLAIN))
+    ok(c.select("From"))
+    obstacle = f"{server.maildir(5)}/.To/dovecot-uidlist.tmp"
+    os.mkdir(obstacle)
+    assert c.append("To", "(\\Seen)", None, MULTI)[0] == "NO"
+    assert c.copy("1:2", "To")[0] == "NO"
+    r = Raw(server.imap_port)
+    r.login(5)
+    r.send(b"a APPEND To {%d+}\r\n%s {%d+}\r\n%s\r\n" % (len(PLAIN), PLAIN, len(MULTI), MULTI))
+    assert r.until(b"a")[-1].startswith(b"a NO")
+    assert len(os.listdir(f"{server.maildir(5)}/.To/cur")) == 1
+    assert len(os.listdir(f"{server.maildir(5)}/.From/cur")) == 2
+    assert c._simple_command("MOVE", "1", "To")[0] == "NO"
+    os.rmdir(obstacle)
+    assert sum(int(re.search(rb"MESSAGES (\d+)", ok(c.status(box, "(MESSAGES)"))[0])[1]) for box in ("From", "To")) == 3
+    assert b"[APPENDUID" in ok(c.append("To", None, None, MULTI))[0]
+    c.logout()
+
+
 def test_mailboxes_are_made_listed_renamed_and_removed(server):
     c = server.imap(6)
     for name in ("A", "A.B", "Sent"):
