@@ -295,9 +295,26 @@ submit(struct sendmail *s, const struct options *o)
         s->trace = TRACE_VERIFY;
     else if (o->verbose > 0)
         s->trace = TRACE_RECORD;
-    if (s->extract_recipients && s->is_verification)
-        fatal("-t option cannot be used with -bv");
+    if (s->is_verification && (s->extract_recipients || o->verbose > 0))
+        fatal("-%c option cannot be used with -bv", s->extract_recipients ? 't' : 'v');
     sendmail_submit(s);
+}
+
+/* Recipients are for messages alone. */
+static void
+check_mode(const struct sendmail *s, const struct options *o)
+{
+    static const char *const names[] = {
+        [MODE_LIST] = "display queue",    [MODE_ALIASES] = "alias initialization", [MODE_FLUSH] = "flush queue",
+        [MODE_FLUSH_SITE] = "flush site", [MODE_FLUSH_ID] = "flush queue_id",      [MODE_DAEMON] = "daemon",
+        [MODE_SMTP] = "stand-alone"};
+
+    if (o->mode == MODE_SUBMIT || o->mode == MODE_IGNORED)
+        return;
+    if (*s->recipients)
+        fatal("%s mode requires no recipient", names[o->mode]);
+    if (s->extract_recipients)
+        fatal("-t can be used only in delivery mode");
 }
 
 int
@@ -315,6 +332,7 @@ main(int argc, char **argv)
     read_arguments(&s, &o, argc, argv);
     if (o.verbose > 1 || getenv("MAIL_VERBOSE"))
         log_set_verbose((int)o.verbose);
+    check_mode(&s, &o);
     switch (o.mode) {
     case MODE_SUBMIT: submit(&s, &o); break;
     case MODE_LIST: list_queue(&s, "-p", NULL); break;

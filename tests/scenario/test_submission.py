@@ -149,7 +149,7 @@ def test_notify_return_and_envelope_id_go_along(make_mail, sink):
 
 
 def test_ignored_options_do_no_harm(mail, sink):
-    sendmail(mail, "-Am", "-Ac", "-n", "-m", "-U", "-h", "17", "-L", "x", "-o7", "-o8", "-oem", "-oep", "-om", "-odb", "-O", "x=y", "-X", "/dev/null", "-G", "-q1h",
+    sendmail(mail, "-Am", "-Ac", "-n", "-m", "-U", "-h", "17", "-L", "x", "-o7", "-o8", "-oem", "-oep", "-om", "-odb", "-O", "x=y", "-X", "/dev/null", "-G",
              "-f", "a@src.test", "--", "b@far.test")
     sink.wait_count(1)
 
@@ -161,7 +161,9 @@ def test_other_names_and_modes(mail, sink):
     assert b"Mail queue is empty" in done.stdout
     sendmail(mail, "-q", stdin=b"")
     sendmail(mail, "-bh", stdin=b"")
-    assert sendmail(mail, "-q1h", stdin=b"") == (0, "")  # how often the queue is run is a setting
+    assert sendmail(mail, "-q1h", "-f", "a@src.test", "b@far.test") == (0, "") and not dropped(mail)  # how often the queue is run is a setting
+    for args in (["-bp", "x"], ["-bi", "x"], ["-bs", "x"], ["-bd", "x"], ["-qRfar.test", "x"], ["-qIABCDEF", "x"], ["-v", "-bv", "x"], ["-t", "-bv"], ["-t", "-bp"]):
+        assert sendmail(mail, *args, stdin=b"", check=False)[0] == 64, args
     status, text = sendmail(mail, "-qIno_such_id!", stdin=b"", check=False)
     assert status
 
