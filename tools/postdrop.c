@@ -254,6 +254,8 @@ create(bool long_ids)
     sigset_t all;
     int fd;
 
+    sigfillset(&all);
+    sigprocmask(SIG_BLOCK, &all, NULL); /* no signal finds a file that `unfinished` does not name yet */
     for (unsigned attempt = 0;; attempt++) {
         snprintf(temporary, sizeof temporary, "maildrop/%" PRId64 ".%d", clock_wall() % 1000000, (int)getpid());
         memcpy(unfinished, temporary, sizeof temporary);
@@ -267,8 +269,6 @@ create(bool long_ids)
         usleep(1000);
     }
     is_unfinished = 1;
-    sigfillset(&all);
-    sigprocmask(SIG_BLOCK, &all, NULL);
     if (fstat(fd, &st) < 0)
         fatal("fstat: %m");
     queue_id_format(clock_wall(), (uint64_t)st.st_ino, long_ids, id);
