@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "imap/cache.h"
 
+#include <string.h>
+
 #include "imap/sort.h"
 #include "imap/structure.h"
 
@@ -109,4 +111,65 @@ cache_get(struct folder *folder, uint32_t uid, struct arena *arena, struct index
     cache_fill(folder, uid, mime_parse(arena, content.bytes), arena, cached);
     folder_content_release(&content);
     return 1;
+}
+
+/* ---- header fields ---- */
+
+static const char *const kept[] = {"bcc",
+                                   "cc",
+                                   "content-description",
+                                   "content-type",
+                                   "date",
+                                   "from",
+                                   "importance",
+                                   "in-reply-to",
+                                   "lines",
+                                   "list-id",
+                                   "list-post",
+                                   "list-subscribe",
+                                   "list-unsubscribe",
+                                   "message-id",
+                                   "newsgroups",
+                                   "priority",
+                                   "references",
+                                   "reply-to",
+                                   "sender",
+                                   "subject",
+                                   "to",
+                                   "x-label",
+                                   "x-priority",
+                                   "x-spam-flag",
+                                   "x-spam-status"};
+
+bool
+cache_keeps_field(struct slice name)
+{
+    for (size_t i = 0; i < ARRAY_LEN(kept); i++)
+        if (slice_equal_text_fold(name, kept[i]))
+            return true;
+    return false;
+}
+
+bool
+cache_get_header(struct folder *folder, uint32_t uid, struct arena *arena, struct slice *header)
+{
+    return folder_cached_header(folder, uid, arena, header);
+}
+
+void
+cache_fill_header(struct folder *folder, uint32_t uid, struct slice header, struct arena *arena)
+{
+    struct slice rest = header, name, value;
+    char *out = arena_alloc(arena, header.len + 3);
+    size_t len = 0;
+    while (mime_field_next(&rest, &name, &value)) {
+        size_t field = (size_t)(value.ptr + value.len - name.ptr);
+        if (!cache_keeps_field(name))
+            continue;
+        memcpy(out + len, name.ptr, field);
+        len += field;
+        out[len++] = '\n';
+    }
+    out[len++] = '\n';
+    folder_cache_header(folder, uid, slice_make(out, len));
 }

@@ -10,6 +10,13 @@
 /* 1: *cached is filled, its texts in the arena. 0: the message is gone. -1: it can't be read. */
 int cache_get(struct folder *, uint32_t uid, struct arena *, struct index_cached *cached, struct err *) MUST_USE;
 
+/* Header fields that clients ask for in lists of messages and look for in searches are kept as they stand. */
+bool cache_keeps_field(struct slice name);
+/* Those fields of a message, in the arena, with an empty line behind; false: not known, give cache_fill_header() the header when it was
+ * read. */
+bool cache_get_header(struct folder *, uint32_t uid, struct arena *, struct slice *header);
+void cache_fill_header(struct folder *, uint32_t uid, struct slice header, struct arena *);
+
 /* Of a message that was read, whole (mime_parse()); remembers it. */
 void cache_fill(struct folder *, uint32_t uid, const struct mime_part *, struct arena *, struct index_cached *cached);
 

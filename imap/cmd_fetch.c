@@ -49,7 +49,7 @@ struct fetch {
     struct partial partial;
     struct item *items;
     size_t count;
-    bool needs_cache; /* what the index remembers */
+    bool needs_cache, needs_header; /* what the index remembers */
     bool needs_content, needs_parts, sets_seen;
     bool has_since, vanished; /* CHANGEDSINCE, VANISHED (RFC 7162) */
     uint64_t since;
@@ -64,7 +64,7 @@ add_item(struct fetch *f, enum item_kind kind, const char *label)
     *item = (struct item){.kind = kind, .label = label, .peek = true, .length = UINT64_MAX};
     bool is_cached = kind == ITEM_ENVELOPE || kind == ITEM_BODYSTRUCTURE;
     f->needs_cache = f->needs_cache || is_cached;
-    f->needs_content = f->needs_content || (kind >= ITEM_ENVELOPE && !is_cached);
+    f->needs_content = f->needs_content || (kind >= ITEM_ENVELOPE && !is_cached && kind != ITEM_SECTION);
     f->needs_parts = f->needs_parts || kind == ITEM_BODY || kind == ITEM_BODYSTRUCTURE || kind >= ITEM_BINARY;
     return item;
 }
@@ -202,7 +202,8 @@ take_item(struct session *s, struct fetch *f)
         return imap_fail(&s->in, "too many items");
     for (size_t i = 0; i < ARRAY_LEN(simple); i++)
         if (imap_keyword(&s->in, simple[i].word)) {
-            add_item(f, simple[i].kind, simple[i].label);
+            if (!has_item(f, simple[i].kind)) /* UID FETCH has one already */
+                add_item(f, simple[i].kind, simple[i].label);
             return 0;
         }
     for (size_t i = 0; i < ARRAY_LEN(sections); i++)
@@ -286,6 +287,28 @@ take_modifiers(struct session *s, struct fetch *f)
     return imap_take(&s->in, ')');
 }
 
+/* Header fields that the index keeps, of the message itself. */
+static bool
+is_kept(const struct item *item)
+{
+    if (item->section != SECTION_FIELDS || item->number_count > 0)
+        return false;
+    for (size_t i = 0; i < item->field_count; i++)
+        if (!cache_keeps_field(item->fields[i]))
+            return false;
+    return true;
+}
+
+static void
+look_at_sections(struct fetch *f)
+{
+    for (size_t i = 0; i < f->count; i++)
+        if (f->items[i].kind == ITEM_SECTION && is_kept(&f->items[i]))
+            f->needs_header = true;
+        else if (f->items[i].kind == ITEM_SECTION)
+            f->needs_content = true;
+}
+
 static int
 parse_fetch(struct session *s, struct imap_set *set, struct fetch *f)
 {
@@ -312,6 +335,7 @@ parse_fetch(struct session *s, struct imap_set *set, struct fetch *f)
     }
     if (imap_at(&s->in, ' ') && take_modifiers(s, f) < 0)
         return -1;
+    look_at_sections(f);
     if (f->has_since && !has_item(f, ITEM_MODSEQ))
         add_item(f, ITEM_MODSEQ, "MODSEQ");
     if (f->vanished && !f->has_since)
@@ -568,6 +592,21 @@ struct source {
     bool is_remembered;
 };
 
+static bool
+take_remembered(struct session *s, const struct fetch *f, struct arena *arena, uint32_t uid, struct source *source)
+{
+    struct folder *folder = s->selected->folder;
+    struct slice header = {0};
+    if (f->needs_header && !cache_get_header(folder, uid, arena, &header))
+        return false;
+    if (f->needs_cache && (!folder_cached(folder, uid, arena, &source->cached) || (source->cached.is_wide && s->utf8)))
+        return false;
+    source->is_remembered = f->needs_cache;
+    source->parts = ARENA_NEW(arena, struct mime_part); /* for its header alone */
+    source->parts->header = header;
+    return true;
+}
+
 static int
 open_source(struct session *s, const struct fetch *f, struct arena *arena, struct folder_message *message,
             struct source *source, struct err *err)
@@ -575,17 +614,17 @@ open_source(struct session *s, const struct fetch *f, struct arena *arena, struc
     struct folder *folder = s->selected->folder;
     uint32_t uid = message->uid;
     bool by_cache = f->needs_cache && !f->needs_content;
-    if (!f->needs_cache && !f->needs_content)
+    if (!f->needs_cache && !f->needs_content && !f->needs_header)
         return 0;
-    source->is_remembered = by_cache && folder_cached(folder, uid, arena, &source->cached) &&
-                            !(source->cached.is_wide && s->utf8);
-    if (source->is_remembered)
+    if (!f->needs_content && take_remembered(s, f, arena, uid, source))
         return 0;
     if (folder_read(folder, message, &source->content, err) < 0)
         return -1;
     source->parts = f->needs_parts || by_cache ? mime_parse(arena, source->content.bytes)
                                                : mime_parse_top(arena, source->content.bytes);
     message = folder_find(folder, uid);
+    if (f->needs_header && !f->needs_content)
+        cache_fill_header(folder, uid, source->parts->header, arena);
     if (by_cache) {
         cache_fill(folder, uid, source->parts, arena, &source->cached);
         source->is_remembered = !(source->cached.is_wide && s->utf8);
@@ -661,7 +700,7 @@ cmd_fetch(struct session *s)
         arena_reset(arena);
     }
     arena_free(&arena);
-    if (f.needs_cache)
+    if (f.needs_cache || f.needs_header)
         folder_cache_flush(s->selected->folder);
     if (failed)
         return imap_error(s, &err);

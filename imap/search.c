@@ -9,6 +9,7 @@
 #include <unicode/ustring.h>
 
 #include "imap/attributes.h"
+#include "imap/cache.h"
 #include "imap/condstore.h"
 #include "imap/settings.h"
 #include "lib/base/check.h"
@@ -301,8 +302,8 @@ modseq_key(struct search_parse *p)
     if (imap_at(&s->in, '"')) {
         if (imap_string(&s->in, &entry) < 0 || imap_space(&s->in) < 0)
             return NULL;
-        if (!slice_starts_with_fold(entry, "/flags/") || (!imap_keyword(&s->in, "all") && !imap_keyword(&s->in, "priv") &&
-                                                          !imap_keyword(&s->in, "shared")))
+        if (!slice_starts_with_fold(entry, "/flags/") ||
+            (!imap_keyword(&s->in, "all") && !imap_keyword(&s->in, "priv") && !imap_keyword(&s->in, "shared")))
             return fail(p, "bad MODSEQ entry");
         if (imap_space(&s->in) < 0)
             return NULL;
@@ -395,9 +396,9 @@ parse_key(struct search_parse *p, unsigned depth)
         const char *word;
         enum kind kind;
         bool from, to;
-    } dates[] = {{"BEFORE", KEY_ARRIVED, false, true}, {"ON", KEY_ARRIVED, true, true},
-                 {"SINCE", KEY_ARRIVED, true, false},  {"SENTBEFORE", KEY_SENT, false, true},
-                 {"SENTON", KEY_SENT, true, true},     {"SENTSINCE", KEY_SENT, true, false},
+    } dates[] = {{"BEFORE", KEY_ARRIVED, false, true},    {"ON", KEY_ARRIVED, true, true},
+                 {"SINCE", KEY_ARRIVED, true, false},     {"SENTBEFORE", KEY_SENT, false, true},
+                 {"SENTON", KEY_SENT, true, true},        {"SENTSINCE", KEY_SENT, true, false},
                  {"SAVEDBEFORE", KEY_SAVED, false, true}, {"SAVEDON", KEY_SAVED, true, true},
                  {"SAVEDSINCE", KEY_SAVED, true, false}};
     for (size_t i = 0; i < ARRAY_LEN(dates); i++)
@@ -446,9 +447,9 @@ struct match {
     uint32_t uid;
     size_t sequence;
     struct folder_content content;
-    bool has_content, is_gone, failed;
+    bool has_content, has_header, is_gone, failed;
     struct mime_part *parts;
-
+    struct slice header; /* the fields that the index keeps, if has_header */
     struct err *err;
 };
 
@@ -490,16 +491,68 @@ folded_value(struct match *m, struct slice value)
     return result;
 }
 
+/* The header, or what the index keeps of it, if this field is kept. */
+static bool
+find_header(struct match *m, struct slice field, struct slice *header)
+{
+    struct folder *folder = m->s->selected->folder;
+    bool is_kept = cache_keeps_field(field);
+    m->has_header = m->has_header || (is_kept && cache_get_header(folder, m->uid, m->arena, &m->header));
+    if (m->has_header && is_kept) {
+        *header = m->header;
+        return true;
+    }
+    if (!load(m))
+        return false;
+    *header = m->parts->header;
+    if (is_kept) {
+        cache_fill_header(folder, m->uid, *header, m->arena);
+        m->header = *header;
+        m->has_header = true;
+    }
+    return true;
+}
+
+/* What mime_unfold() and mime_decode_words() would leave as it is. */
+static bool
+is_plain(struct slice value)
+{
+    for (size_t i = 0; i < value.len; i++) {
+        unsigned char c = (unsigned char)value.ptr[i];
+        if (c < 32 || c >= 127 || (c == '=' && i + 1 < value.len && value.ptr[i + 1] == '?'))
+            return false;
+    }
+    return true;
+}
+
+static bool
+plain_contains(struct slice value, struct slice folded)
+{
+    for (size_t i = 0; i + folded.len <= value.len; i++) {
+        size_t n = 0;
+        while (n < folded.len &&
+               (value.ptr[i + n] >= 'A' && value.ptr[i + n] <= 'Z' ? value.ptr[i + n] + 32 : value.ptr[i + n]) ==
+                   folded.ptr[n])
+            n++;
+        if (n == folded.len)
+            return true;
+    }
+    return false;
+}
+
 static bool
 match_header(struct match *m, const struct search *key)
 {
-    struct slice name, value;
-    if (!load(m))
+    struct slice name, value, rest;
+    if (!find_header(m, key->field, &rest))
         return false;
-    struct slice rest = m->parts->header;
-    while (mime_field_next(&rest, &name, &value))
-        if (slice_equal_fold(name, key->field) && contains(folded_value(m, value), key->text))
+    while (mime_field_next(&rest, &name, &value)) {
+        if (!slice_equal_fold(name, key->field))
+            continue;
+        value = slice_trim(value);
+        if (is_plain(value) ? plain_contains(value, key->text) : contains(folded_value(m, value), key->text))
             return true;
+    }
     return false;
 }
 
@@ -560,10 +613,11 @@ match_body(struct match *m, const struct search *key)
 static bool
 match_sent(struct match *m, const struct search *key)
 {
-    struct slice value;
+    struct slice value, header;
     int64_t seconds;
     int zone;
-    if (!load(m) || !mime_field_find(m->parts->header, "date", &value) || !mime_date(value, &seconds, &zone))
+    if (!find_header(m, slice_from("date"), &header) || !mime_field_find(header, "date", &value) ||
+        !mime_date(value, &seconds, &zone))
         return false;
     seconds += zone * 60;
     return seconds >= key->low && seconds < key->high;
@@ -690,18 +744,22 @@ search_run(struct session *s, const struct search *search, uint32_t **uids, size
         m.uid = s->view.uids[i];
         m.sequence = i + 1;
         m.is_gone = false;
+        m.has_header = false;
         if (matches(&m, search) && !m.is_gone)
             (*uids)[(*count)++] = m.uid;
-        if (m.has_content) {
+        if (m.has_content)
             folder_content_release(&m.content);
-            m.has_content = false;
+        if (m.has_content || m.has_header)
             arena_reset(m.arena);
-            if (++read % TURN == 0 && task_yield(err) < 0)
+        read += m.has_content ? 1 : 0;
+        if ((m.has_content && read % TURN == 0) || (i + 1) % (TURN * TURN) == 0) {
+            if (task_yield(err) < 0)
                 m.failed = true;
-            if (read % TURN == 0)
-                tell_progress(s, i + 1, &told);
+            tell_progress(s, i + 1, &told);
         }
+        m.has_content = false;
     }
     arena_free(&m.arena);
+    folder_cache_flush(s->selected->folder);
     return m.failed ? -1 : 0;
 }

@@ -40,9 +40,9 @@ struct folder_message {
     uint64_t modseq;    /* of the index; 0: there is none, or the change was not brought in yet (folder_sync()) */
     uint32_t saved;     /* when it came into this folder; 0: not known */
     struct slice name;  /* base name, if file is known */
-    char *file;         /* as last seen in cur/ or new/: "name:2,S"; in an mbox the UID; NULL: folder_message_file() knows */
-    bool seen_now;      /* while the folder is looked through */
-    bool is_in_block;   /* not malloc()ed alone */
+    char *file;    /* as last seen in cur/ or new/: "name:2,S"; in an mbox the UID; NULL: folder_message_file() knows */
+    bool seen_now; /* while the folder is looked through */
+    bool is_in_block; /* not malloc()ed alone */
 };
 
 struct folder;
@@ -70,8 +70,8 @@ void folder_configure_mbox(const struct mbox_locking *, const char *scratch);
 /* Before the first folder_sync(): the user's index, which folder_sync() keeps up with the folder from then on. It stays the
  * caller's, and open longer than the folder. A folder whose index fails goes on without. */
 void folder_use_index(struct folder *, struct index *);
-void folder_index_forget(struct folder *); /* the folder is going to be removed */
-void folder_commit_flags(struct folder *); /* flags that were set get their mod-sequence */
+void folder_index_forget(struct folder *);             /* the folder is going to be removed */
+void folder_commit_flags(struct folder *);             /* flags that were set get their mod-sequence */
 uint64_t folder_highest_modseq(const struct folder *); /* 0: there is no index */
 /* UIDs expunged after that mod-sequence; *known false: nobody knows, take all that are not there. */
 int folder_vanished(struct folder *, uint64_t since, struct arena *, uint32_t **uids, size_t *count, bool *known,
@@ -80,6 +80,9 @@ int folder_vanished(struct folder *, uint64_t since, struct arena *, uint32_t **
 /* What was read out of a message, as the index remembers it. */
 bool folder_cached(struct folder *, uint32_t uid, struct arena *, struct index_cached *);
 void folder_cache(struct folder *, uint32_t uid, const struct index_cached *);
+/* The same of header fields (index_get_header()). */
+bool folder_cached_header(struct folder *, uint32_t uid, struct arena *, struct slice *header);
+void folder_cache_header(struct folder *, uint32_t uid, struct slice header);
 void folder_cache_flush(struct folder *);
 
 /* Looks whether something changed, takes it in, gives new messages their UIDs (durably, before they are named). Costs a few
@@ -94,6 +97,16 @@ size_t folder_count(const struct folder *);
 struct folder_message *folder_at(const struct folder *, size_t index);   /* by UID ascending */
 struct folder_message *folder_find(const struct folder *, uint32_t uid); /* NULL: it is gone */
 size_t folder_lower_bound(const struct folder *, uint32_t uid); /* index of the first with this UID or a higher one */
+uint32_t folder_first_unseen(struct folder *);                  /* UID of the first without FLAG_SEEN; 0: none */
+
+/* The UIDs of all messages as they are now. Shared with the folder and with others, so nobody changes it. */
+struct uid_list {
+    unsigned users;
+    size_t count;
+    uint32_t uids[];
+};
+struct uid_list *folder_uid_list(struct folder *);
+void uid_list_release(struct uid_list **);
 uint32_t folder_uid_validity(const struct folder *);
 uint32_t folder_next_uid(const struct folder *);
 uint64_t folder_change(const struct folder *); /* of the last change */
@@ -118,7 +131,7 @@ int folder_expunge(struct folder *, struct folder_message *, struct err *) MUST_
 const char *folder_message_file(struct folder *, struct folder_message *);
 
 uint64_t folder_message_size(struct folder *, struct folder_message *, struct err *); /* 0: it can't be read */
-void folder_learn_size(struct folder *, struct folder_message *, uint64_t size); /* by who has read it anyway */
+void folder_learn_size(struct folder *, struct folder_message *, uint64_t size);      /* by who has read it anyway */
 time_t folder_message_time(struct folder *, struct folder_message *);
 
 /* The message as it lies on the disk (lines end in LF or CRLF). release with folder_content_release(). ERR_PERM: gone. */

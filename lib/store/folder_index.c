@@ -326,6 +326,20 @@ folder_cache(struct folder *folder, uint32_t uid, const struct index_cached *cac
         index_put(folder->index, &folder->index_key, uid, cached);
 }
 
+bool
+folder_cached_header(struct folder *folder, uint32_t uid, struct arena *arena, struct slice *header)
+{
+    return folder->is_index_loaded && folder->index &&
+           index_get_header(folder->index, &folder->index_key, uid, arena, header);
+}
+
+void
+folder_cache_header(struct folder *folder, uint32_t uid, struct slice header)
+{
+    if (folder->is_index_loaded && folder->index)
+        index_put_header(folder->index, &folder->index_key, uid, header);
+}
+
 void
 folder_cache_flush(struct folder *folder)
 {

@@ -144,6 +144,10 @@ struct index_cached {
 /* False: not there. In the arena. */
 bool index_get(struct index *, const struct index_key *, uint32_t uid, struct arena *, struct index_cached *);
 
+/* Some fields of the header, as they stand in the message (imap/cache.h says which), with an empty line behind them. */
+bool index_get_header(struct index *, const struct index_key *, uint32_t uid, struct arena *, struct slice *header);
+void index_put_header(struct index *, const struct index_key *, uint32_t uid, struct slice header);
+
 /* Kept in memory until there are many, or index_flush(). Nothing is said of failures: it is a cache. */
 void index_put(struct index *, const struct index_key *, uint32_t uid, const struct index_cached *);
 void index_flush(struct index *);

@@ -5,7 +5,13 @@
 #include "lib/base/check.h"
 #include "lib/store/index_private.h"
 
-enum { PENDING_LIMIT = 1 << 20, TEXT_LIMIT = 256 << 10, CACHE_VERSION = 1 };
+enum {
+    PENDING_LIMIT = 1 << 20,
+    TEXT_LIMIT = 256 << 10,
+    HEADER_LIMIT = 16 << 10,
+    CACHE_VERSION = 1,
+    HEADER_VERSION = 1
+};
 
 struct record_head {
     uint32_t version;
@@ -36,8 +42,7 @@ decode(struct slice value, struct arena *arena, struct index_cached *out)
 }
 
 bool
-index_get(struct index *index, const struct index_key *key, uint32_t uid, struct arena *arena,
-          struct index_cached *out)
+index_get(struct index *index, const struct index_key *key, uint32_t uid, struct arena *arena, struct index_cached *out)
 {
     unsigned char k[INDEX_KEY_LIMIT];
     struct slice value;
@@ -45,8 +50,8 @@ index_get(struct index *index, const struct index_key *key, uint32_t uid, struct
     MDB_txn *txn = index->is_failed ? NULL : index_read_begin(index, &err);
     if (!txn)
         return false;
-    bool found = index_lookup(index, txn, k, index_make_key(k, key, 'C', uid, 4), &value, &err) > 0 &&
-                 decode(value, arena, out);
+    bool found =
+        index_lookup(index, txn, k, index_make_key(k, key, 'C', uid, 4), &value, &err) > 0 && decode(value, arena, out);
     index_read_end(index);
     return found;
 }
@@ -75,6 +80,40 @@ index_put(struct index *index, const struct index_key *key, uint32_t uid, const 
     buf_append(&index->pending, &head, sizeof(head));
     for (unsigned i = 0; i < INDEX_TEXTS; i++)
         buf_append_slice(&index->pending, cached->texts[i]);
+    if (index->pending.len >= PENDING_LIMIT)
+        index_flush(index);
+}
+
+bool
+index_get_header(struct index *index, const struct index_key *key, uint32_t uid, struct arena *arena,
+                 struct slice *header)
+{
+    unsigned char k[INDEX_KEY_LIMIT];
+    struct slice value;
+    struct err err;
+    MDB_txn *txn = index->is_failed ? NULL : index_read_begin(index, &err);
+    if (!txn)
+        return false;
+    bool found = index_lookup(index, txn, k, index_make_key(k, key, 'H', uid, 4), &value, &err) > 0 && value.len > 0 &&
+                 value.ptr[0] == HEADER_VERSION;
+    if (found)
+        *header = arena_slice(arena, slice_make(value.ptr + 1, value.len - 1));
+    index_read_end(index);
+    return found;
+}
+
+void
+index_put_header(struct index *index, const struct index_key *key, uint32_t uid, struct slice header)
+{
+    unsigned char k[INDEX_KEY_LIMIT];
+    size_t key_len = index_make_key(k, key, 'H', uid, 4);
+    uint32_t len = (uint32_t)header.len + 1;
+    if (index->is_failed || header.len > HEADER_LIMIT)
+        return;
+    buf_append(&index->pending, k, key_len);
+    buf_append(&index->pending, &len, sizeof(len));
+    buf_append_byte(&index->pending, HEADER_VERSION);
+    buf_append_slice(&index->pending, header);
     if (index->pending.len >= PENDING_LIMIT)
         index_flush(index);
 }

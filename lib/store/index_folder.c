@@ -255,9 +255,13 @@ remove_one(struct commit *c, uint32_t uid, struct err *err)
     slot->uid = 0;
     c->vanished[c->vanished_count++] = uid;
     c->is_used = true;
-    MDB_val key = {index_make_key(k, c->key, 'C', uid, 4), k};
-    int code = mdb_del(c->txn, c->index->dbi, &key, NULL);
-    return code && code != MDB_NOTFOUND ? index_failed(c->index, code, "write", err) : 0;
+    for (const char *kind = "CH"; *kind; kind++) {
+        MDB_val key = {index_make_key(k, c->key, *kind, uid, 4), k};
+        int code = mdb_del(c->txn, c->index->dbi, &key, NULL);
+        if (code && code != MDB_NOTFOUND)
+            return index_failed(c->index, code, "write", err);
+    }
+    return 0;
 }
 
 static int

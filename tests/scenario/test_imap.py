@@ -63,6 +63,29 @@ def test_login_with_a_wrong_password_fails(server):
     server.wait_log(r"unknown\[127.0.0.1\]: SASL LOGIN authentication failed")
 
 
+def test_header_fields_are_read_once(server):
+    """What lists show and searches look for comes from the index the second time: the file may not even be readable."""
+    folded = PLAIN.replace(b"To: u1@read.test\r\n", b"To: u1@read.test,\r\n\tSecond <two@read.test>\r\nX-Own: kept nowhere\r\n")
+    name = server.put(10, folded, folder=".Once", flags="")
+    c = server.imap(10)
+    ok(c.select("Once"))
+    fields = "(UID BODY.PEEK[HEADER.FIELDS (to Subject CC DATE)])"
+    first = ok(c.uid("FETCH", "1", fields))
+    assert b"To: u1@read.test,\r\n\tSecond <two@read.test>\r\n" in first[0][1] and b"Date: Tue" in first[0][1] and first[0][0].count(b"UID 1") == 1
+    searches = [("SUBJECT", "gr\u00fc\u00dfe"), ("TO", "SECOND"), ("HEADER", "message-id", "1@a"), ("SENTON", "3-Mar-2026"), ("NOT", "FROM", "nobody")]
+    ask = [["CHARSET", "UTF-8"] + [f'"{w}"'.encode() if "\u00fc" in w else w for w in search] for search in searches]
+    for words in ask:
+        assert ok(c.uid("SEARCH", *words)) == [b"1"], words
+    assert ok(c.uid("SEARCH", "TO", "third")) == [b""]
+    os.chmod(f"{server.maildir(10)}/.Once/cur/{name}:2,", 0)
+    assert ok(c.uid("FETCH", "1", fields)) == first
+    for words in ask:
+        assert ok(c.uid("SEARCH", *words)) == [b"1"], words
+    assert ok(c.uid("SEARCH", "TO", "third")) == [b""]
+    assert c.uid("FETCH", "1", "BODY.PEEK[HEADER.FIELDS (X-Own)]")[0] == "NO"
+    c.logout()
+
+
 def test_messages_are_fetched_as_they_are(server):
     server.put(2, PLAIN)
     c = server.imap(2)
