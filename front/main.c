@@ -35,6 +35,7 @@ serve(int fd, const struct net_addr *peer, unsigned socket)
 #define FRONT(name)                                                                                            \
     {                                                                                                          \
         .program = name, .prepare = prepare, .start = start, .serve = serve, .many_workers = true,             \
+        .is_interactive = true,                                                                                \
         .sandbox = {.calls = SANDBOX_BASE | SANDBOX_ACCEPT | SANDBOX_LINKS | SANDBOX_SESSIONS | SANDBOX_UNIX | \
                              SANDBOX_FDPASS},                                                                  \
     }

@@ -88,6 +88,7 @@ static const struct service imap_service = {
     .serve = user_process_serve,
     .drain = user_process_drain,
     .resident = true,
+    .is_interactive = true,
 };
 
 int

@@ -59,6 +59,7 @@ static const struct service pop3_service = {
     .serve = user_process_serve,
     .drain = user_process_drain,
     .resident = true,
+    .is_interactive = true,
 };
 
 int

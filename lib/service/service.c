@@ -152,7 +152,8 @@ raise_descriptor_limit(void)
 
 /* Whoever is woken by what we write shall not push us off the processor for each reply, nor we others for each message:
  * then every turn of the loop has more to do, and each system call and switch serves more messages (on two cores 1.2 to
- * 1.5 times the rate at 0.55 to 0.7 of the CPU: bench/RESULTS.md). Children keep it; who runs users' commands resets it. */
+ * 1.5 times the rate at 0.55 to 0.7 of the CPU: bench/RESULTS.md). Children keep it; who runs users' commands resets it. Not for readers
+ * of mail: a login passes four processes, and on a busy machine each would wait for its turn. */
 static void
 prefer_batches(void)
 {
@@ -207,7 +208,8 @@ start(void *arg)
     else if (!service_state.ending)
         service_listen();
     service_report_ready();
-    program_pages_release();
+    if (!service_state.is_short)
+        program_pages_release();
 }
 
 static void
@@ -291,7 +293,8 @@ service_main(int argc, char **argv, const struct service *service)
         fatal("chdir %s: %m", s->settings.queue_directory);
     start_log(program, args.verbose);
     raise_descriptor_limit();
-    prefer_batches();
+    if (!service->is_interactive)
+        prefer_batches();
     start_loop();
     reach_proxymap();
     run(&sandbox);
@@ -310,6 +313,12 @@ const struct conf *
 service_conf(void)
 {
     return service_state.conf;
+}
+
+void
+service_is_short(void)
+{
+    service_state.is_short = true;
 }
 
 struct arena *

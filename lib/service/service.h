@@ -57,6 +57,7 @@ struct service {
     struct sandbox sandbox; /* calls, rights; user and chroot come from master.cf's fields */
     bool resident;          /* never ends by itself (qmgr, cleanup with a segment, anvil...) */
     bool many_workers;      /* several processes may share the work (see worker_processes_limit) */
+    bool is_interactive;    /* people wait for each answer: it is not scheduled in batches */
     bool logs_itself;       /* postlogd: the log goes where prepare() directs it, not to the postlog socket */
 };
 
@@ -71,6 +72,7 @@ struct task_group *service_tasks(
 unsigned service_process_limit(void); /* maxproc of master.cf: how many sessions or deliveries; a large number if the
                                          * administrator gave none */
 bool service_is_standalone(void); /* run with -S */
+void service_is_short(void);      /* in prepare(): this process won't live long enough to give pages of its program back */
 bool service_is_ending(void);
 bool service_is_terminating(void); /* ending because the system stops: soon */
 void service_retire(void);       /* ends this process in good order; a new one takes its place when it is wanted */

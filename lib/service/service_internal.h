@@ -24,7 +24,7 @@ struct service_state {
     char **args;
     enum service_socket type;
     unsigned socket_count, process_limit, use_limit; /* use_limit 0: none */
-    bool unprivileged, chroot, standalone, has_master;
+    bool unprivileged, chroot, standalone, has_master, is_short;
     bool ending, terminating; /* the second: soon */
     usec_t end_time;          /* when terminating */
     unsigned sessions, used;

@@ -273,6 +273,7 @@ user_process_prepare(const struct conf *conf, struct sandbox *sandbox, struct er
     if (!user_spawner_start(&identity, &user.channel))
         return user_starter_prepare(conf, sandbox, err);
     set_title(service_name(), identity.user);
+    service_is_short();
     return user_prepare(conf, sandbox, err);
 }
 
