@@ -45,20 +45,6 @@ tell_flags(struct session *s, const struct folder *folder)
     buf_release(&out);
 }
 
-static size_t
-first_unseen(const struct view *view, const struct folder *folder)
-{
-    size_t at = 0; /* of the folder, whose messages are those of the view, or more */
-    for (size_t i = 0; i < view->count; i++) {
-        while (at < folder_count(folder) && folder_at(folder, at)->uid < view->uids[i])
-            at++;
-        if (at < folder_count(folder) && folder_at(folder, at)->uid == view->uids[i] &&
-            !(folder_at(folder, at)->flags & FLAG_SEEN))
-            return i + 1;
-    }
-    return 0;
-}
-
 static struct imap_reply
 select_mailbox(struct session *s, bool read_only)
 {
@@ -85,6 +71,7 @@ select_mailbox(struct session *s, bool read_only)
         return imap_error(s, &err);
     }
     s->selected = box;
+    s->is_fresh = true;
     s->read_only = read_only;
     view_init(&s->view, box->folder);
     size_t recent = 0;
@@ -97,7 +84,7 @@ select_mailbox(struct session *s, bool read_only)
     s->view.uid_only = s->uid_only;
     s->view.condstore = s->condstore;
     s->view.qresync = s->qresync;
-    size_t unseen = s->uid_only ? 0 : first_unseen(&s->view, box->folder);
+    size_t unseen = s->uid_only ? 0 : view_sequence(&s->view, folder_first_unseen(box->folder));
     if (unseen)
         session_printf(s, "* OK [UNSEEN %zu] First unseen.\r\n", unseen);
     session_printf(s, "* OK [UIDVALIDITY %u] UIDs valid\r\n* OK [UIDNEXT %u] Predicted next UID\r\n",

@@ -261,7 +261,9 @@ run_command(struct session *s, const char *verb)
     struct imap_reply reply = command->handler(s);
     if (reply.status == IMAP_GONE || s->done)
         return reply;
-    if (session_sync(s, s->by_uid || !(command->flags & CMD_KEEPS), &err) < 0) {
+    bool is_known = s->is_fresh;
+    s->is_fresh = false;
+    if (!is_known && session_sync(s, s->by_uid || !(command->flags & CMD_KEEPS), &err) < 0) {
         log_warning("%s", err.text);
         session_printf(s, "* BYE [UNAVAILABLE] the mailbox can't be read\r\n");
         s->end_reason = "mailbox failed";

@@ -18,8 +18,13 @@
 #include "lib/run/stream.h"
 #include "lib/run/task.h"
 
-enum imap_status { IMAP_OK, IMAP_NO, IMAP_BAD, IMAP_GONE /* the connection is over: nothing is sent */,
-                   IMAP_SENT /* the handler has sent it */ };
+enum imap_status {
+    IMAP_OK,
+    IMAP_NO,
+    IMAP_BAD,
+    IMAP_GONE /* the connection is over: nothing is sent */,
+    IMAP_SENT /* the handler has sent it */
+};
 
 struct imap_reply {
     enum imap_status status;
@@ -30,9 +35,9 @@ struct imap_reply {
 /* States in which a command is legal. */
 enum { IN_LOGGED_IN = 1, IN_SELECTED = 2 };
 enum {
-    CMD_BY_UID = 1, /* exists as UID COMMAND too */
+    CMD_BY_UID = 1,  /* exists as UID COMMAND too */
     CMD_NUMBERS = 4, /* names messages by their numbers, where it does not come as UID */
-    CMD_KEEPS = 2,  /* expunged messages are not told of behind it, unless it came as UID (RFC 3501 section 7.4.1) */
+    CMD_KEEPS = 2,   /* expunged messages are not told of behind it, unless it came as UID (RFC 3501 section 7.4.1) */
 };
 
 struct session;
@@ -56,15 +61,16 @@ struct session {
     struct open_mailbox *selected; /* NULL: none */
     struct view view;
     bool read_only;
-    bool by_uid; /* the command came as UID ... */
-    bool utf8;   /* ENABLE UTF8=ACCEPT or IMAP4rev2 */
+    bool is_fresh; /* selected by this command, from a folder that was looked at for it */
+    bool by_uid;   /* the command came as UID ... */
+    bool utf8;     /* ENABLE UTF8=ACCEPT or IMAP4rev2 */
     bool rev2;
     bool compressed;
-    bool uid_only; /* ENABLE UIDONLY */
+    bool uid_only;           /* ENABLE UIDONLY */
     bool condstore, qresync; /* imap/condstore.h */
     bool search_modseq;      /* the search under way asks for mod-sequences */
-    bool has_saved;  /* SEARCH ... RETURN (SAVE) */
-    uint32_t *saved; /* UIDs */
+    bool has_saved;          /* SEARCH ... RETURN (SAVE) */
+    uint32_t *saved;         /* UIDs */
     size_t saved_count;
     bool done, stopping;
     bool parked;      /* it goes on elsewhere: imap/park.h */

@@ -9,8 +9,22 @@
 #include "lib/imap/output.h"
 
 static void
+unshare(struct view *view)
+{
+    if (!view->shared)
+        return;
+    view->size = view->count + 64;
+    view->uids = calloc(view->size, sizeof(*view->uids));
+    if (!view->uids)
+        fatal("out of memory");
+    memcpy(view->uids, view->shared->uids, view->count * sizeof(*view->uids));
+    uid_list_release(&view->shared);
+}
+
+static void
 append(struct view *view, uint32_t uid)
 {
+    unshare(view);
     if (view->count == view->size) {
         view->size = view->size ? 2 * view->size : 64;
         view->uids = realloc(view->uids, view->size * sizeof(*view->uids));
@@ -21,23 +35,22 @@ append(struct view *view, uint32_t uid)
 }
 
 void
-view_init(struct view *view, const struct folder *folder)
+view_init(struct view *view, struct folder *folder)
 {
     *view = (struct view){.uid_validity = folder_uid_validity(folder),
                           .change = folder_change(folder),
                           .recent_from = UINT32_MAX,
-                          .size = folder_count(folder)};
-    view->uids = view->size > 0 ? calloc(view->size, sizeof(*view->uids)) : NULL;
-    if (view->size > 0 && !view->uids)
-        fatal("out of memory");
-    for (size_t i = 0; i < folder_count(folder); i++)
-        append(view, folder_at(folder, i)->uid);
+                          .shared = folder_uid_list(folder)};
+    view->uids = view->shared->uids;
+    view->count = view->shared->count;
 }
 
 void
 view_release(struct view *view)
 {
-    free(view->uids);
+    if (!view->shared)
+        free(view->uids);
+    uid_list_release(&view->shared);
     free(view->doubtful);
     *view = (struct view){0};
 }
@@ -108,6 +121,7 @@ tell_expunged(struct view *view, const struct folder *folder, struct buf *out)
         return;
     if (view->uid_only || view->qresync)
         tell_vanished(view, folder, out);
+    unshare(view);
     for (size_t i = 0; i < view->count; i++)
         if (!folder_find(folder, view->uids[i]))
             view->uids[i] = 0;

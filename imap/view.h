@@ -14,18 +14,19 @@
 struct view {
     uint32_t *uids; /* of sequence numbers 1, 2, ... */
     size_t count, size;
-    uint32_t uid_validity; /* that the client was told: under another the UIDs mean other messages */
-    uint64_t change;      /* flags are known as of this folder_change() */
-    uint32_t recent_from; /* messages from this UID on are \Recent here; UINT32_MAX: none */
-    bool uid_only;        /* messages are named by UIDs (UIDONLY, RFC 9586) */
-    bool condstore;       /* FETCH tells MODSEQ (RFC 7162) */
-    bool qresync;         /* VANISHED in place of EXPUNGE */
-    bool restored;        /* made from a state (imap/park.h): the next update looks at everything */
-    uint32_t *doubtful;   /* UIDs whose flags it tells in any case, ascending */
+    struct uid_list *shared; /* uids are these, and change only in a copy; NULL: our own */
+    uint32_t uid_validity;   /* that the client was told: under another the UIDs mean other messages */
+    uint64_t change;         /* flags are known as of this folder_change() */
+    uint32_t recent_from;    /* messages from this UID on are \Recent here; UINT32_MAX: none */
+    bool uid_only;           /* messages are named by UIDs (UIDONLY, RFC 9586) */
+    bool condstore;          /* FETCH tells MODSEQ (RFC 7162) */
+    bool qresync;            /* VANISHED in place of EXPUNGE */
+    bool restored;           /* made from a state (imap/park.h): the next update looks at everything */
+    uint32_t *doubtful;      /* UIDs whose flags it tells in any case, ascending */
     size_t doubtful_count, doubtful_size;
 };
 
-void view_init(struct view *, const struct folder *);
+void view_init(struct view *, struct folder *);
 void view_release(struct view *);
 
 /* Sequence number of a UID, from 1; 0: the client does not know it. */

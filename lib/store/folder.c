@@ -75,6 +75,7 @@ folder_close(struct folder **pointer)
         free_message(folder, folder->messages[i]);
     free(folder->messages);
     release_block(folder);
+    uid_list_release(&folder->uids);
     for (unsigned i = 0; i < FOLDER_KEYWORDS; i++)
         free(folder->keywords[i]);
     free(folder->path);
@@ -153,6 +154,7 @@ folder_insert(struct folder *folder, struct folder_message *message)
     memmove(folder->messages + at + 1, folder->messages + at, (folder->count - at) * sizeof(*folder->messages));
     folder->messages[at] = message;
     folder->count++;
+    uid_list_release(&folder->uids);
     folder_message_changed(folder, message);
 }
 
@@ -194,6 +196,7 @@ folder_drop_unseen(struct folder *folder, void (*leaving)(struct folder *, struc
         folder_index_gone(folder, message->uid);
         free_message(folder, message);
         folder->change++;
+        uid_list_release(&folder->uids);
     }
     folder->count = kept;
 }
@@ -216,6 +219,44 @@ folder_find(const struct folder *folder, uint32_t uid)
 {
     size_t at = folder_lower_bound(folder, uid);
     return at < folder->count && folder->messages[at]->uid == uid ? folder->messages[at] : NULL;
+}
+
+uint32_t
+folder_first_unseen(struct folder *folder)
+{
+    if (folder->unseen.change == folder->change && folder->change > 0)
+        return folder->unseen.uid;
+    size_t i = 0;
+    while (i < folder->count && (folder->messages[i]->flags & FLAG_SEEN))
+        i++;
+    folder->unseen.uid = i < folder->count ? folder->messages[i]->uid : 0;
+    folder->unseen.change = folder->change;
+    return folder->unseen.uid;
+}
+
+struct uid_list *
+folder_uid_list(struct folder *folder)
+{
+    if (!folder->uids) {
+        struct uid_list *list = malloc(sizeof(*list) + folder->count * sizeof(list->uids[0]));
+        if (!list)
+            fatal("out of memory");
+        list->users = 1;
+        list->count = folder->count;
+        for (size_t i = 0; i < folder->count; i++)
+            list->uids[i] = folder->messages[i]->uid;
+        folder->uids = list;
+    }
+    folder->uids->users++;
+    return folder->uids;
+}
+
+void
+uid_list_release(struct uid_list **list)
+{
+    if (*list && --(*list)->users == 0)
+        free(*list);
+    *list = NULL;
 }
 
 uint32_t

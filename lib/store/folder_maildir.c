@@ -89,13 +89,14 @@ own(struct folder_message *message)
     return (struct maildir_message *)message;
 }
 
+/* file is malloc()ed; it is the message's from now on. */
 static struct folder_message *
-message_new(struct folder *folder, uint32_t uid, const char *file, bool is_new)
+message_new(struct folder *folder, uint32_t uid, char *file, bool is_new)
 {
     struct folder_message *message = folder_message_new(folder, uid);
-    if (!(message->file = strdup(file)))
-        fatal("out of memory");
+    message->file = file;
     message->is_new = is_new;
+    maildir_of(folder)->may_have_new |= is_new;
     message->name = uidlist_base_name(slice_from(message->file));
     message->wire_size = size_in_name(message->name, 'W');
     maildir_parse_name(file, &message->flags, &message->keywords);
@@ -128,6 +129,7 @@ void
 maildir_renamed(struct folder *folder, struct folder_message *message, const char *file, bool is_new)
 {
     message->is_new = is_new;
+    maildir_of(folder)->may_have_new |= is_new;
     if (strcmp(message->file, file) == 0)
         return;
     char *copy = strdup(file);
@@ -145,7 +147,8 @@ maildir_renamed(struct folder *folder, struct folder_message *message, const cha
 enum { LOOKS = 3 }; /* again, while another program numbers the messages anew */
 
 struct newcomer {
-    char *file;
+    char *file;     /* NULL: became a message's */
+    long long time; /* that its name begins with */
     bool is_new;
     const struct uidlist_entry *entry; /* NULL: the list does not know it */
 };
@@ -173,6 +176,7 @@ add_newcomer(struct scan *scan, const char *file, bool is_new)
     }
     if (!scan->found || !(scan->found[scan->count].file = strdup(file)))
         fatal("out of memory");
+    scan->found[scan->count].time = strtoll(file, NULL, 10);
     scan->found[scan->count++].is_new = is_new;
 }
 
@@ -236,9 +240,8 @@ static int
 compare_newcomers(const void *a, const void *b)
 {
     const struct newcomer *x = a, *y = b;
-    long long s = strtoll(x->file, NULL, 10), t = strtoll(y->file, NULL, 10);
-    if (s != t)
-        return s < t ? -1 : 1;
+    if (x->time != y->time)
+        return x->time < y->time ? -1 : 1;
     return strcmp(x->file, y->file);
 }
 
@@ -322,6 +325,7 @@ take_listed(struct folder *folder, struct scan *scan)
                 message->wire_size = entry->wire_size;
             message->seen_now = true;
             insert(folder, message);
+            continue;
         } else {
             scan->found[left++] = *new;
             continue;
@@ -410,6 +414,7 @@ number_newcomers(struct folder *folder, struct scan *scan, uint32_t known_next, 
             }
             struct folder_message *message =
                 message_new(folder, folder->next_uid++, scan->found[i].file, scan->found[i].is_new);
+            scan->found[i].file = NULL;
             message->seen_now = true;
             insert(folder, message);
         }
@@ -511,10 +516,14 @@ static int
 take_new(struct folder *folder, uint32_t *moved, struct err *err)
 {
     char name[512];
+    size_t left = 0;
+    if (!maildir_of(folder)->may_have_new)
+        return 0;
     for (size_t i = 0; i < folder->count; i++) {
         struct folder_message *message = folder->messages[i];
         if (!message->is_new)
             continue;
+        left++;
         if (!maildir_has_name(folder, message) || message->name.len + 80 > sizeof(name))
             continue;
         maildir_format_name(message->name, message->flags, message->keywords, name, sizeof(name));
@@ -527,7 +536,9 @@ take_new(struct folder *folder, uint32_t *moved, struct err *err)
         folder_index_learned(folder, message);
         if (!*moved)
             *moved = message->uid;
+        left--;
     }
+    maildir_of(folder)->may_have_new = left > 0;
     return 0;
 }
 

@@ -20,6 +20,7 @@ struct maildir {
     struct map *list_by_name;
     bool is_list_read; /* then all messages have their names */
     bool is_scanned, is_settled;
+    bool may_have_new; /* false: no message lies in new */
     bool is_list_unsure; /* a write of it failed: what lies on the disk may be the old one or the new one */
     struct index_stamp cur_stamp, new_stamp;
 };

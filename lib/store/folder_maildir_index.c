@@ -70,6 +70,7 @@ take_messages(struct folder *folder, const struct index_message *known, size_t c
         message->uid = known[i].uid;
         message->flags = known[i].flags & ~(unsigned)INDEX_IS_NEW;
         message->is_new = known[i].flags & INDEX_IS_NEW;
+        maildir_of(folder)->may_have_new |= message->is_new;
         message->keywords = known[i].keywords;
         message->change = folder->change;
         message->wire_size = known[i].size;
@@ -135,6 +136,7 @@ take_name(void *ctx, uint32_t uid, const struct index_name *name)
     if (!message->file)
         fatal("out of memory");
     message->is_new = name->kind == INDEX_NAME_NEW;
+    maildir_of(folder)->may_have_new |= message->is_new;
     message->name = uidlist_base_name(slice_from(message->file));
     map_put(maildir_of(folder)->by_name, message->name, message);
 }

@@ -66,6 +66,11 @@ struct folder {
     struct folder_message **messages; /* by UID */
     size_t count, size;
     uint64_t change;
+    struct uid_list *uids; /* NULL: to be made anew when somebody asks */
+    struct {
+        uint64_t change; /* found as of this one */
+        uint32_t uid;
+    } unseen;
     uint32_t uid_validity, next_uid; /* 0: not known yet */
     char guid[33];
     bool sizes_counted; /* sizes were counted that the disk does not know */

@@ -188,14 +188,31 @@ uidlist_unlock(int folder_fd)
 }
 
 static void
+print_number(uint64_t number, struct buf *out)
+{
+    char digits[20];
+    size_t at = sizeof(digits);
+    do
+        digits[--at] = (char)('0' + number % 10);
+    while (number /= 10);
+    buf_append(out, digits + at, sizeof(digits) - at);
+}
+
+static void
 print_entry(const struct uidlist_entry *entry, struct buf *out)
 {
-    buf_printf(out, "%u", entry->uid);
-    if (entry->wire_size > 0)
-        buf_printf(out, " W%llu", (unsigned long long)entry->wire_size);
-    if (entry->extra.len > 0)
-        buf_printf(out, " %.*s", SLICE_ARG(entry->extra));
-    buf_printf(out, " :%.*s\n", SLICE_ARG(entry->name));
+    print_number(entry->uid, out);
+    if (entry->wire_size > 0) {
+        buf_append_text(out, " W");
+        print_number(entry->wire_size, out);
+    }
+    if (entry->extra.len > 0) {
+        buf_append_byte(out, ' ');
+        buf_append_slice(out, entry->extra);
+    }
+    buf_append_text(out, " :");
+    buf_append_slice(out, entry->name);
+    buf_append_byte(out, '\n');
 }
 
 int
