@@ -455,11 +455,13 @@ class Instance:
         except FileNotFoundError:
             return "(no log)"
 
-    def queue_files(self, *queues):
-        """{queue: [path]} of the regular files in the queue's directories (by default all that hold messages)."""
+    def queue_files(self, *queues, unfinished=False):
+        """{queue: [path]} of the regular files in the queue's directories (by default all that hold messages); those that a daemon
+        is still writing (*.new) only if unfinished."""
         result = {}
         for queue in queues or QUEUES:
-            result[queue] = [os.path.join(path, name) for path, _, names in os.walk(f"{self.spool}/{queue}") for name in names]
+            result[queue] = [os.path.join(path, name) for path, _, names in os.walk(f"{self.spool}/{queue}") for name in names
+                             if unfinished or not name.endswith(".new")]
         return result
 
     def queued(self):
@@ -497,7 +499,7 @@ class Instance:
         known = set(QUEUES + LOGS) | {"journal", "index", "pid", "public", "private", "etc", "lib", "lib64", "usr", "dev", "run", "tlstrace",
                                       "lost+found"}
         found = [name for name in os.listdir(self.spool) if name not in known]
-        for queue, paths in self.queue_files(*QUEUES, *LOGS).items():
+        for queue, paths in self.queue_files(*QUEUES, *LOGS, unfinished=True).items():
             known = re.compile(FILE_NAME.pattern + (r"|\d+\.\d+" if queue == "maildrop" else ""))  # of a postdrop that was killed
             found += [path.removeprefix(f"{self.spool}/") for path in paths if not known.fullmatch(os.path.basename(path))]
         if os.path.isdir(f"{self.spool}/journal"):

@@ -362,8 +362,8 @@ def test_reload_drops_no_session(make_mail, sink):
         assert sending.cmd("DATA").code == 354
         [old] = mail.processes("smtpd")
         mail.reload()
-        mail.wait(lambda: send("c@src.test", ["d@far.test"], b"Subject: y\r\n\r\ny\r\n", port=mail.port).code == 250)
-        assert [p for p in mail.processes("smtpd") if p.pid != old.pid], "a new process serves new clients"
+        mail.wait(lambda: send("c@src.test", ["d@far.test"], b"Subject: y\r\n\r\ny\r\n", port=mail.port).code == 250 and
+                  [p for p in mail.processes("smtpd") if p.pid != old.pid], what="a new process serves new clients")
         sending.raw(b"Subject: x\r\n\r\nx\r\n.\r\n")
         assert sending.read_reply().code == 250
         assert idle.send("e@src.test", ["f@far.test"], b"Subject: z\r\n\r\nz\r\n").code == 250
