@@ -57,14 +57,14 @@ class Tree:
                 if os.path.isfile(full) and not os.path.islink(full):
                     s = os.stat(full)
                     with open(full, "rb") as f:
-                        tree.files[s.st_ino] = [bytearray(f.read()), s.st_mode & 0o7777]
+                        tree.files[s.st_ino] = (f.read(), s.st_mode & 0o7777)
                     tree.names[os.path.relpath(full, top)] = s.st_ino
         return tree
 
     def copy(self):
         other = Tree()
         other.names, other.directories = dict(self.names), dict(self.directories)
-        other.files = {k: [bytearray(data), mode] for k, (data, mode) in self.files.items()}
+        other.files = dict(self.files)  # contents are never changed, only replaced
         return other
 
     def write(self, top, uid, gid):
@@ -85,20 +85,18 @@ class Tree:
             os.chmod(f"{top}/{path}", mode)
 
     def key(self):
-        return hash((tuple(sorted(self.directories)), tuple(sorted(self.names.items())), tuple((n, bytes(d), m) for n, (d, m) in sorted(self.files.items()))))
+        return hash((tuple(sorted(self.directories)), tuple(sorted(self.names.items())), tuple((n, d, m) for n, (d, m) in sorted(self.files.items()))))
 
 
 def put(tree, number, offset, data):
-    content = tree.files[number][0]
-    if len(content) < offset:
-        content.extend(bytes(offset - len(content)))
-    content[offset:offset + len(data)] = data
+    content, mode = tree.files[number]
+    content = content.ljust(offset, b"\0")
+    tree.files[number] = (content[:offset] + data + content[offset + len(data):], mode)
 
 
 def cut(tree, number, length):
-    content = tree.files[number][0]
-    del content[length:]
-    content.extend(bytes(length - len(content)))
+    content, mode = tree.files[number]
+    tree.files[number] = (content[:length].ljust(length, b"\0"), mode)
 
 
 def text(hexed):
@@ -169,8 +167,7 @@ class Reader:
             return
         self.next += 1
         number, mode = self.next, int(parts[3], 8) & 0o7777 if len(parts) > 3 else 0o600
-        self.start.files[number] = [bytearray(), mode]  # nobody's until it gets a name
-        self.live.files[number] = [bytearray(), mode]
+        self.start.files[number] = self.live.files[number] = (b"", mode)  # nobody's until it gets a name
         self.add(begin, end, f"create {path}", os.path.dirname(path), lambda t: t.names.__setitem__(path, number))
 
     def data(self, begin, end, target, offset, data):
@@ -220,7 +217,7 @@ class Reader:
         target = self.file_of(parts[0])
         if target and target[1] is not None:
             mode = int(parts[1], 8) & 0o7777
-            self.add(begin, end, f"mode {parts[1]} of {target[0]}", target[1], lambda t: t.files[target[1]].__setitem__(1, mode))
+            self.add(begin, end, f"mode {parts[1]} of {target[0]}", target[1], lambda t: t.files.__setitem__(target[1], (t.files[target[1]][0], mode)))
 
     def fsync(self, begin, end, parts, result, shown):
         target = self.file_of(parts[0])
@@ -341,7 +338,7 @@ def post(mail, name):
 
 def states(reader):
     """(moment, description, tree) of each state that is unlike those before it."""
-    seen = set()
+    seen, tried = set(), set()
     moments = sorted({c.end for c in reader.changes} | {end for _, end, _ in reader.syncs} | set(reader.acknowledged))
     for moment in moments:
         made = [c for c in reader.changes if c.begin <= moment]
@@ -349,19 +346,23 @@ def states(reader):
         choices = [("nothing unpromised", []), ("all", free)]
         choices += [(f"all but: {c.what}", [f for f in free if f is not c]) for c in free]
         choices += [(f"only: {c.what}", [c]) for c in free]
+        acknowledged = sum(when <= moment for when in reader.acknowledged)
         for what, kept in choices:
+            applied = [c for c in made if c.synced <= moment or c in kept]
+            same = (frozenset(map(id, applied)), acknowledged)
+            if same in tried:
+                continue
+            tried.add(same)
             tree = reader.start.copy()
-            for change in made:
-                if change.synced <= moment or change in kept:
-                    change.apply(tree)
-            acknowledged = sum(when <= moment for when in reader.acknowledged)
+            for change in applied:
+                change.apply(tree)
             key = (tree.key(), acknowledged)
             if key not in seen:
                 seen.add(key)
                 yield moment, acknowledged, what, tree
 
 
-def judge(mail, sink, state, delivered, owner):
+def judge(mail, sink, state, delivered, owner, patience):
     """Starts the system in that state; returns what is wrong."""
     moment, acknowledged, what, tree = state
     tree.write(mail.spool, *owner)
@@ -376,7 +377,7 @@ def judge(mail, sink, state, delivered, owner):
     def arrived():
         return {m.recipients[0].partition("@")[0] for m in sink.messages}
     try:
-        mail.wait(lambda: (wanted <= arrived() and mail.is_empty()) or (mail.flush() and False), 60, "all delivered", step=1)
+        mail.wait(lambda: (wanted <= arrived() and mail.is_empty()) or (mail.flush() and False), patience, "all delivered", step=1)
     except TimeoutError:
         wrong.append(f"not there: {sorted(wanted - arrived())}, queue {'empty' if mail.is_empty() else 'not empty'}")
     for message in sink.messages:
@@ -397,7 +398,7 @@ def main():
     parser.add_argument("--verbose", action="store_true")
     o = parser.parse_args()
     bad = 0
-    with Sink() as sink, Instance(relay=sink, wrap=DAEMONS, start=False, settings={"minimal_backoff_time": "300s"}) as mail:
+    with Sink() as sink, Instance(relay=sink, wrap=DAEMONS, start=False, settings={"minimal_backoff_time": "300s", "journal_segment_size": "1048576"}) as mail:
         mail.keep = o.keep
         times = {}
         sink.on_message = lambda m: times.setdefault(m.recipients[0].partition("@")[0], time.time())
@@ -415,7 +416,7 @@ def main():
             sys.exit("the traces do not show what they should")
         owner = (mail.uid, -1) if not os.geteuid() else (-1, -1)
         for state in chosen:
-            wrong = judge(mail, sink, state, times, owner)
+            wrong = judge(mail, sink, state, times, owner, 8 if o.lie else 60)
             if wrong:
                 bad += 1
                 print(f"cut at {state[0]:.6f}, {state[1]} acknowledged, {state[2]}:", *wrong, sep="\n    ", flush=True)
