@@ -4,6 +4,7 @@
 #include <db.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "lib/table/driver.h"
 
@@ -45,20 +46,46 @@ give_all(DB *db, const struct driver_pairs *pairs, char *why)
 }
 
 static int
+new_handle(DB **db, char *why)
+{
+    int result = db_create(db, NULL, 0);
+
+    if (result != 0)
+        return failure(result, why);
+    (*db)->get_env(*db)->app_private = why;
+    (*db)->set_errcall(*db, keep_message);
+    return 0;
+}
+
+/* Places within a page that lead out of it would give keys that are not there, or none, by what lies in memory behind. */
+static int
+verify(int fd, const char *path, char *why)
+{
+    struct stat st;
+    DB *db;
+
+    if (new_handle(&db, why) < 0)
+        return -1;
+    /* The library notes what it has seen, and is not to write that into a file. */
+    if (fstat(fd, &st) == 0)
+        (void)db->set_cachesize(db, (uint32_t)(st.st_size >> 29),
+                                ((uint32_t)st.st_size & ((1U << 29) - 1)) * 2 + (4U << 20), 1);
+    int result = db->verify(db, path, NULL, NULL, 0); /* ends the handle */
+    return result == 0 ? 0 : failure(result, why);
+}
+
+static int
 read_file(int fd, const struct driver_pairs *pairs, char *why)
 {
     char path[40];
     DBTYPE type;
     DB *db;
-    int result = db_create(&db, NULL, 0);
 
     why[0] = '\0';
-    if (result != 0)
-        return failure(result, why);
-    db->get_env(db)->app_private = why;
-    db->set_errcall(db, keep_message);
     snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-    result = db->open(db, NULL, path, NULL, DB_UNKNOWN, DB_RDONLY, 0);
+    if (verify(fd, path, why) < 0 || new_handle(&db, why) < 0)
+        return -1;
+    int result = db->open(db, NULL, path, NULL, DB_UNKNOWN, DB_RDONLY, 0);
     if (result == 0)
         result = db->get_type(db, &type);
     if (result != 0)
