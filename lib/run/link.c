@@ -121,6 +121,8 @@ link_release(struct link *link)
         free_now(link);
 }
 
+static void leave_behind(struct link *);
+
 static void
 on_turn_end(void *arg)
 {
@@ -129,6 +131,8 @@ on_turn_end(void *arg)
     link_flush(link);
     if (link->retiring && link->outstanding == 0 && link->out.len == 0)
         link_end(link, "the server retired");
+    else if (link->retiring && link->fd >= 0 && !link->is_rest && link->handler_count == 0)
+        leave_behind(link);
     link_release(link);
 }
 
@@ -149,6 +153,7 @@ link_new(const struct link_handler *handlers, unsigned handler_count, void *ctx,
     link->out_fds_end = &link->out_fds;
     link->flush = (struct loop_hook){.fn = on_turn_end, .arg = link};
     list_init(&link->requests);
+    list_init(&link->rests);
     list_init(&link->room.waiters);
     list_append(&link_state.all, &link->all_link);
     return link;
@@ -178,28 +183,93 @@ on_writable(evutil_socket_t fd, short what, void *arg)
 /* Edge-triggered for reading. For writing only while the kernel's buffer is full: a Unix socket reports room each time
  * that the other side has read something, which would wake us twice for each exchange. */
 static void
-attach(struct link *link, int fd)
+watch(struct link *link)
 {
-    link->fd = fd;
-    link->generation++;
-    link->hello_seen = link->retiring = false;
-    link->blocked = false;
-    link->out_position = 0;
-    link->readable = event_new(loop_base(), fd, EV_READ | EV_PERSIST | EV_ET, on_readable, link);
-    link->writable = event_new(loop_base(), fd, EV_WRITE, on_writable, link);
-    if (!link->readable || !link->writable || event_add(link->readable, NULL) < 0)
+    link->readable = event_new(loop_base(), link->fd, EV_READ | EV_PERSIST | EV_ET, on_readable, link);
+    link->writable = event_new(loop_base(), link->fd, EV_WRITE, on_writable, link);
+    if (!link->readable || !link->writable || event_add(link->readable, NULL) < 0 ||
+        (link->blocked && event_add(link->writable, NULL) < 0))
         fatal("event_add: %s", strerror(errno));
 }
 
 static void
-detach(struct link *link)
+unwatch(struct link *link)
 {
     event_free(link->readable);
     event_free(link->writable);
     link->readable = link->writable = NULL;
     loop_timer_clear(&link->recheck_timer);
+}
+
+static void
+attach(struct link *link, int fd)
+{
+    link->fd = fd;
+    link->generation++;
+    link->hello_seen = link->retiring = false;
+    link->blocked = link->paused = false;
+    link->out_position = 0;
+    watch(link);
+}
+
+static void
+detach(struct link *link)
+{
+    unwatch(link);
     close(link->fd);
     link->fd = -1;
+}
+
+static void
+move_output(struct link *from, struct link *to)
+{
+    to->out = from->out;
+    to->out_position = from->out_position;
+    if (from->out_fds) {
+        to->out_fds = from->out_fds;
+        to->out_fds_end = from->out_fds_end;
+    }
+    from->out = (struct buf){0};
+    from->out_fds = NULL;
+    from->out_fds_end = &from->out_fds;
+}
+
+/* A server that retires finishes what is under way, which may take as long as a delivery does. So the connection, and the
+ * calls on it, go to a link of their own, which ends with them, and the next call connects anew. Called at the end of a
+ * turn, when nobody is reading. */
+static void
+leave_behind(struct link *link)
+{
+    struct link *rest = link_new(NULL, 0, NULL, NULL);
+
+    unwatch(link);
+    rest->path = strdup(link->path);
+    if (!rest->path)
+        fatal("out of memory");
+    rest->is_rest = rest->retiring = true;
+    rest->fd = link->fd;
+    rest->generation = 1;
+    rest->hello_seen = link->hello_seen;
+    rest->blocked = link->blocked;
+    rest->peer_program = link->peer_program;
+    rest->peer_bit = link->peer_bit;
+    rest->peer_pid = link->peer_pid;
+    rest->in = link->in;
+    memcpy(rest->in_fds, link->in_fds, sizeof(rest->in_fds));
+    rest->in_fd_count = link->in_fd_count;
+    move_output(link, rest);
+    link_move_calls(link, rest);
+    list_append(&link->rests, &rest->rest_link);
+    watch(rest);
+
+    link->fd = -1;
+    link->retiring = link->blocked = false;
+    link->peer_pid = 0;
+    link->in = (struct buf){0};
+    link->in_fd_count = 0;
+    link->closed_due = true;
+    link_report_closed(link);
+    task_wake_all(&link->room);
 }
 
 /* A server's closed() comes after the tasks that still unwind, because it may free what ctx points to. */
@@ -226,8 +296,10 @@ link_end(struct link *link, const char *why)
     link_cancel_requests(link);
     link_fail_calls(link, why);
     link->peer_pid = 0;
-    if (link->server) {
+    if (link->is_rest || link->server)
         link->freed = true;
+    list_remove(&link->rest_link);
+    if (link->server) {
         list_remove(&link->server_link);
         link_state.server_count--;
         task_wake_all(&link_state.server_gone);
@@ -250,6 +322,10 @@ link_free(struct link **at)
     link->closed = NULL;
     link->freed = true;
     link_end(link, "link given up");
+    LIST_EACH(rest, &link->rests)
+    {
+        link_end(LIST_ENTRY(rest, struct link, rest_link), "link given up");
+    }
     task_wake_all(&link->room);
     link_release(link);
 }

@@ -11,12 +11,15 @@
  *
  * Back-pressure: link_call() waits while LINK_OUT_LIMIT bytes are unsent, and while LINK_WINDOW calls of ours are
  * outstanding. Those who do not wait (link_send(), link_call_async()) ask link_is_full() before they take on more work.
+ * Whoever asks faster than he is answered is not read any more while the requests under way take LINK_IN_LIMIT bytes; and
+ * whoever does not read what he is sent loses the link at LINK_UNREAD_LIMIT.
  *
  * Descriptors belong to the frame that they were sent with: it starts a sendmsg() of its own, so the kernel hands them
  * out with its bytes. Descriptors that no frame announced, or that the kernel cut off, end the link.
  *
  * Life, client side: link_connect() once; when the connection breaks, outstanding calls fail with ERR_CLOSED and the
- * next use connects again. Server side: link_accept() for each accepted connection; the handler table says what may be
+ * next use connects again. When the server retires (a reload, a table that changed), calls under way get their answers on the
+ * old connection and new ones go to its successor at once (a link with handlers waits for those under way). Server side: link_accept() for each accepted connection; the handler table says what may be
  * asked. When the connection ends, the tasks that serve its requests are cancelled (nobody waits for their answers any
  * more), and the link frees itself after the last of them. */
 #ifndef LIB_RUN_LINK_H
@@ -38,6 +41,8 @@ enum {
     LINK_FRAME_LIMIT = 65 << 20,    /* largest frame: the largest envelope (IMAGE_ENVELOPE_LIMIT) and what goes with it */
     LINK_PAYLOAD_INLINE = 64 << 10, /* content above this travels through a socket of its own */
     LINK_OUT_LIMIT = 1 << 20,
+    LINK_UNREAD_LIMIT = 256 << 20,
+    LINK_IN_LIMIT = 256 << 20,
     LINK_WINDOW = 2048, /* calls outstanding by link_call() */
     LINK_MAX_FDS = 4,   /* descriptors with one frame */
 };
@@ -106,8 +111,8 @@ void link_reply(struct link_request *, const struct msg_type *, const void *mess
                 const int *fds, unsigned fd_count);
 
 /* Client: a link to the service at path (kept as a copy), connected at the first use and again after it broke.
- * handlers may be NULL. closed(ctx, link) is called each time that the connection ends, after its calls have failed; it
- * may call link_free(). */
+ * handlers may be NULL. closed(ctx, link) is called each time that the connection ends, after its calls have failed, or is left
+ * to a server that retires; it may call link_free(). */
 struct link *link_connect(const char *path, const struct link_handler *, unsigned handler_count, void *ctx,
                           void (*closed)(void *ctx, struct link *));
 void link_free(struct link **); /* outstanding calls fail */
@@ -145,7 +150,7 @@ int link_call_async(struct link *, const struct msg_type *, const void *message,
 
 /* Ends service in good order: tells the clients of all server links (and of those that come yet) that no new calls
  * should be made here; each finishes what is outstanding, closes, and connects anew at its next use (to a successor on
- * the same socket). */
+ * the same socket), which need not wait for that. */
 void link_retire_servers(void);
 /* The same, and waits until the last of them has gone. -1: cancelled, or ERR_TIMEOUT: some are left. */
 int may_wait link_drain_servers(usec_t deadline, struct err *) MUST_USE;

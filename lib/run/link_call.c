@@ -7,6 +7,7 @@
 
 /* A task in link_call(): lies on its stack. */
 struct link_wait {
+    struct link *link; /* where its slot is: see leave_behind() in link.c */
     struct task_cond answered;
     bool done;
     int result;
@@ -164,16 +165,32 @@ link_fail_calls(struct link *link, const char *why)
     free(slots);
 }
 
+void
+link_move_calls(struct link *from, struct link *to)
+{
+    to->slots = from->slots;
+    to->slot_count = from->slot_count;
+    to->slot_free = from->slot_free;
+    to->outstanding = from->outstanding;
+    from->slots = NULL;
+    from->slot_count = from->slot_free = 0;
+    from->outstanding = 0;
+    for (uint32_t i = 0; i < to->slot_count; i++)
+        if (to->slots[i].used && to->slots[i].wait)
+            to->slots[i].wait->link = to;
+}
+
 /* --- asking --- */
 
+/* Until there is room, or (backlog_full) a little time, for a listener that gives no sign. */
 static int may_wait
-wait_for_room(struct link *link, usec_t deadline, struct err *err)
+wait_for_room(struct link *link, bool backlog_full, usec_t deadline, struct err *err)
 {
     bool freed;
     int result;
 
     link_hold(link);
-    result = task_wait(&link->room, deadline, err);
+    result = backlog_full ? task_sleep(RETRY_CONNECT_TIME, err) : task_wait(&link->room, deadline, err);
     freed = link->freed;
     link_release(link);
     if (result == 0 && freed)
@@ -187,19 +204,13 @@ wait_until_ready(struct link *link, usec_t deadline, struct err *err)
     bool try_later;
 
     for (;;) {
-        if (link_ensure_connected(link, &try_later, err) == 0) {
-            if (!link_is_full(link) && link->outstanding < LINK_WINDOW && !link->retiring)
-                return 0;
-            if (wait_for_room(link, deadline, err) < 0)
-                return -1;
-            continue;
-        }
-        if (!try_later || loop_now() >= deadline)
+        bool connected = link_ensure_connected(link, &try_later, err) == 0;
+
+        if (!connected && (!try_later || loop_now() >= deadline))
             return -1;
-        link_hold(link);
-        int result = task_sleep(RETRY_CONNECT_TIME, err);
-        link_release(link);
-        if (result < 0)
+        if (connected && !link_is_full(link) && link->outstanding < LINK_WINDOW && !link->retiring)
+            return 0;
+        if (wait_for_room(link, !connected, deadline, err) < 0)
             return -1;
     }
 }
@@ -223,16 +234,15 @@ ask(struct link *link, struct link_head *head, const struct msg_type *type, cons
 }
 
 static int may_wait
-wait_for_answer(struct link *link, uint32_t request, const struct msg_type *type, struct link_wait *wait,
-                usec_t deadline)
+wait_for_answer(uint32_t request, const struct msg_type *type, struct link_wait *wait, usec_t deadline)
 {
     while (!wait->done) {
         if (task_wait(&wait->answered, deadline, wait->err) == 0)
             continue;
         /* While it is not done, the link exists and the slot is ours. */
         if (!wait->done) {
-            link->slots[request - 1].wait = NULL;
-            return err_context(wait->err, "link with %s: %s", link_name(link), type->name);
+            wait->link->slots[request - 1].wait = NULL;
+            return err_context(wait->err, "link with %s: %s", link_name(wait->link), type->name);
         }
     }
     return wait->result;
@@ -244,7 +254,7 @@ link_call(struct link *link, struct arena *arena, const struct msg_type *type, c
           struct link_message *reply, usec_t deadline, struct err *err)
 {
     struct err nobody_asks;
-    struct link_wait wait = {.arena = arena, .reply = reply, .err = err ? err : &nobody_asks};
+    struct link_wait wait = {.link = link, .arena = arena, .reply = reply, .err = err ? err : &nobody_asks};
     struct link_head head = {.type = type->code, .flags = LINK_FLAG_REQUEST, .fd_count = (uint8_t)fd_count};
 
     check(fd_count <= LINK_MAX_FDS);
@@ -253,7 +263,7 @@ link_call(struct link *link, struct arena *arena, const struct msg_type *type, c
     if (ask(link, &head, type, message, payload, fds, want, wait.err) < 0)
         return -1;
     link->slots[head.request - 1].wait = &wait;
-    return wait_for_answer(link, head.request, type, &wait, deadline);
+    return wait_for_answer(head.request, type, &wait, deadline);
 }
 
 int may_wait
@@ -261,20 +271,21 @@ link_call_giving(struct link *link, struct arena *arena, const struct msg_type *
                  struct buf *payload, const struct msg_type *want, struct link_message *reply, usec_t deadline,
                  struct err *err)
 {
-    struct link_wait wait = {.arena = arena, .reply = reply, .err = err};
+    struct err nobody_asks;
+    struct link_wait wait = {.link = link, .arena = arena, .reply = reply, .err = err ? err : &nobody_asks};
     struct link_head head = {.type = type->code, .flags = LINK_FLAG_REQUEST};
     int result;
 
-    if (wait_until_ready(link, deadline, err) < 0) {
+    if (wait_until_ready(link, deadline, wait.err) < 0) {
         buf_release(payload);
         return -1;
     }
-    result = ask(link, &head, type, message, buf_slice(payload), NULL, want, err);
+    result = ask(link, &head, type, message, buf_slice(payload), NULL, want, wait.err);
     buf_release(payload);
     if (result < 0)
         return -1;
     link->slots[head.request - 1].wait = &wait;
-    return wait_for_answer(link, head.request, type, &wait, deadline);
+    return wait_for_answer(head.request, type, &wait, deadline);
 }
 
 int

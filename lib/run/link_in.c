@@ -13,6 +13,7 @@
 enum {
     SCRATCH_SIZE = 128 << 10,
     READS_IN_A_ROW = 16, /* then others get a turn */
+    REQUEST_SIZE = 2048, /* what a request takes beside its bytes */
 };
 
 static const usec_t RECHECK_TIME = SECONDS(1);
@@ -52,6 +53,11 @@ free_request(struct link_request *request)
     struct link *owner = request->owner;
 
     list_remove(&request->link);
+    owner->held -= request->size;
+    if (owner->paused && owner->fd >= 0 && owner->held < LINK_IN_LIMIT / 2) {
+        owner->paused = false;
+        event_active(owner->readable, EV_READ, 0);
+    }
     arena_free(&arena);
     link_report_closed(owner);
     link_release(owner);
@@ -158,6 +164,7 @@ serve_kept(struct link *link, const struct link_handler *handler, const struct l
     *request = (struct link_request){.owner = link,
                                      .arena = arena,
                                      .number = head->request,
+                                     .size = REQUEST_SIZE + bytes.len,
                                      .oneway = !(head->flags & LINK_FLAG_REQUEST),
                                      .in_handler = true,
                                      .handler = handler,
@@ -167,6 +174,7 @@ serve_kept(struct link *link, const struct link_handler *handler, const struct l
         return -1;
     }
     link_hold(link);
+    link->held += request->size;
     if (handler->task) {
         list_append(&link->requests, &request->link);
         request->task = task_spawn(&link_state.tasks, handler->type->name, run_request, request);
@@ -397,6 +405,11 @@ read_all(struct link *link, struct err *err)
 
     for (unsigned i = 0; i < READS_IN_A_ROW; i++) {
         bool got_fds = false;
+
+        if (link->held >= LINK_IN_LIMIT) {
+            link->paused = true;
+            return 0;
+        }
         ssize_t n = read_some(link, &got_fds, err);
 
         if (n < 0)

@@ -71,9 +71,11 @@ struct link {
     struct event *readable, *writable;
     bool hello_seen;
     bool retiring;   /* the server wants no new calls: ends when none is outstanding */
-    bool freed;      /* link_free() was called, or a server's connection ended: goes with the last holder */
+    bool is_rest;    /* what a link has left behind with a server that retires: see leave_behind() in link.c */
+    bool freed;      /* link_free() was called, or a server's or a rest's connection ended: goes with the last holder */
     bool closed_due; /* closed() waits for the tasks in `requests` */
     bool blocked;    /* the kernel took no more; `writable` is armed */
+    bool paused;     /* LINK_IN_LIMIT: not read until requests have been answered */
     unsigned holders;
     struct loop_timer hello_timer;
     struct loop_timer recheck_timer; /* after a short read: see read_all() */
@@ -97,6 +99,8 @@ struct link {
     struct task_cond room;
 
     struct list requests;
+    size_t held; /* bytes of requests that are not answered */
+    struct list rests, rest_link;
     struct list server_link; /* in link_state.servers */
     struct list all_link;
 };
@@ -106,6 +110,7 @@ struct link_request {
     struct link *owner;
     struct arena *arena; /* the request lies in it */
     uint32_t number;
+    size_t size; /* what it takes, roughly */
     bool oneway, answered, in_handler;
     const struct link_handler *handler;
     struct link_message *in;
@@ -156,5 +161,6 @@ void link_report_closed(struct link *);
 int link_take_answer(struct link *, const struct link_head *, const struct msg_type *, struct slice bytes,
                      const int *fds, struct err *) MUST_USE;
 void link_fail_calls(struct link *, const char *why);
+void link_move_calls(struct link *from, struct link *to);
 
 #endif

@@ -109,6 +109,12 @@ link_queue(struct link *link, const struct link_head *template, const struct msg
             detach_fds(link);
         return -1;
     }
+    if (link->out.len > LINK_UNREAD_LIMIT) {
+        log_warning("link with %s: the other side does not read", link_name(link));
+        err_set(err, ERR_TEMP, "link with %s: the other side does not read", link_name(link));
+        link_end(link, "the other side does not read");
+        return -1;
+    }
     link_want_flush(link);
     return 0;
 }

@@ -624,13 +624,134 @@ IN_TASK(retired_server_is_left_when_nothing_is_outstanding)
         assert_int_equal(task_sleep(1000, &err), 0);
     assert_int_equal(link_drain_servers(soon(20000), &err), -1);
     assert_int_equal(err.kind, ERR_TIMEOUT);
-    assert_true(link_is_connected(many.link));
+    assert_int_equal(link_server_count(), 1); /* the connection stays for the answer */
+    assert_int_equal(kind, ERR_NONE);
     link_reply(t.kept[0], &wrong, &(struct text){"", 1}, slice_from(""), NULL, 0);
     task_group_join(&group);
     assert_int_equal(link_drain_servers(soon(SECONDS(5)), &err), 0);
     assert_int_equal(link_server_count(), 0);
     assert_false(link_is_connected(many.link));
     link_free(&many.link);
+}
+
+static struct {
+    unsigned closed;
+} told;
+
+static void
+call_answered(void *arg)
+{
+    struct err err;
+
+    assert_int_equal(call(many.link, &never, 1, slice_from(""), SECONDS(5), &err), 0);
+    *(bool *)arg = true;
+}
+
+static void
+on_left(void *ctx, struct link *link)
+{
+    (void)ctx;
+    (void)link;
+    told.closed++;
+}
+
+/* Reaches the old server's request through what is left of the link. */
+IN_TASK(calls_go_on_while_a_server_retires)
+{
+    struct task_group group;
+    enum err_kind kind = ERR_NONE;
+    bool answered = false;
+    struct text asked = {"question", 1};
+    struct err err;
+
+    (void)arg;
+    memset(&async, 0, sizeof(async));
+    told.closed = 0;
+    many.link = link_connect(t.path, NULL, 0, NULL, on_left);
+    task_group_init(&group);
+    task_spawn(&group, "answered", call_answered, &answered);
+    task_spawn(&group, "never", call_never, &kind);
+    assert_int_equal(link_call_async(many.link, &never, &asked, slice_from(""), NULL, 0, &answer, on_answer, NULL, &err), 0);
+    while (t.kept_count < 3)
+        assert_int_equal(task_sleep(1000, &err), 0);
+    link_retire_servers();
+    assert_int_equal(task_sleep(5000, &err), 0);
+    assert_int_equal(told.closed, 1);
+    assert_int_equal(link_outstanding(many.link), 0);
+    /* All connections in this test are told to retire, so each call gets one of its own. */
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(call(many.link, &ask, i, slice_from("new"), SECONDS(5), &err), 0);
+    assert_false(answered);
+    link_reply(t.kept[0], &answer, &asked, slice_from(""), NULL, 0); /* went first */
+    link_reply(t.kept[1], &answer, &asked, slice_from(""), NULL, 0);
+    assert_int_equal(task_sleep(5000, &err), 0);
+    assert_true(answered);
+    assert_int_equal(async.answers, 1);
+    assert_int_equal(async.failures, 0);
+    task_group_cancel(&group); /* the other waits for a connection that is not the link's own any more */
+    task_group_join(&group);
+    assert_int_equal(kind, ERR_CANCELLED);
+    link_reply(t.kept[2], &answer, &asked, slice_from(""), NULL, 0);
+    assert_int_equal(link_drain_servers(soon(SECONDS(5)), &err), 0);
+    link_free(&many.link);
+}
+
+IN_TASK(link_that_is_given_up_fails_what_it_left_behind)
+{
+    struct text asked = {"x", 1};
+    struct err err;
+
+    (void)arg;
+    memset(&async, 0, sizeof(async));
+    many.link = new_client();
+    assert_int_equal(link_call_async(many.link, &never, &asked, slice_from(""), NULL, 0, &answer, on_answer, NULL, &err), 0);
+    while (t.kept_count < 1)
+        assert_int_equal(task_sleep(1000, &err), 0);
+    link_retire_servers();
+    assert_int_equal(task_sleep(5000, &err), 0);
+    assert_false(link_is_connected(many.link));
+    link_free(&many.link);
+    assert_int_equal(async.failures, 1);
+    link_reply(t.kept[0], &answer, &asked, slice_from(""), NULL, 0);
+}
+
+static int
+fill_backlog(int *fds, int most)
+{
+    struct sockaddr_un sun = {.sun_family = AF_UNIX};
+    int count = 0;
+
+    memcpy(sun.sun_path, t.path, strlen(t.path) + 1);
+    for (; count < most; count++) {
+        fds[count] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        if (connect(fds[count], (struct sockaddr *)&sun, sizeof(sun)) < 0)
+            break;
+    }
+    close(fds[count]);
+    return count;
+}
+
+IN_TASK(link_may_be_given_up_while_a_call_waits_for_the_listener)
+{
+    struct task_group group;
+    enum err_kind kind = ERR_NONE;
+    struct err err;
+    int fds[200], count;
+
+    (void)arg;
+    task_group_cancel(&t.group); /* nobody accepts */
+    task_group_join(&t.group);
+    count = fill_backlog(fds, 199);
+    assert_in_range(count, 1, 198);
+    many.link = new_client();
+    task_group_init(&group);
+    task_spawn(&group, "never", call_never, &kind);
+    assert_int_equal(task_sleep(2000, &err), 0);
+    link_free(&many.link);
+    task_group_join(&group);
+    assert_int_equal(kind, ERR_CLOSED);
+    while (count > 0)
+        close(fds[--count]);
 }
 
 /* --- foreign bytes --- */
@@ -820,6 +941,9 @@ main(void)
         T(wrong_answer_ends_the_link),
         T(what_the_table_does_not_allow_ends_the_link),
         T(retired_server_is_left_when_nothing_is_outstanding),
+        T(calls_go_on_while_a_server_retires),
+        T(link_that_is_given_up_fails_what_it_left_behind),
+        T(link_may_be_given_up_while_a_call_waits_for_the_listener),
         T(malformed_frames_end_the_link),
         T(frames_may_be_split_anywhere),
         T(public_socket_takes_triggers_and_links),
