@@ -28,13 +28,35 @@ add_listener(struct service *s, const struct listener *listener)
     s->listeners[s->listener_count++] = *listener;
 }
 
+/* Is it what we made, and under no other name? The directory is mail_owner's, who could put something else there. */
+static int
+check_made(int fd, const char *path, mode_t kind, struct err *err)
+{
+    struct stat st;
+
+    if (fstat(fd, &st) < 0)
+        return err_errno(err, "%s", path);
+    if ((st.st_mode & S_IFMT) != kind || st.st_nlink != 1)
+        return err_set(err, ERR_PERM, "%s: something else was put in its place", path);
+    return 0;
+}
+
 /* Root makes the sockets, but they belong to mail_owner, like the directory. */
 static int
-give_to_owner(const char *path, struct err *err)
+give_to_owner(const char *path, mode_t kind, struct err *err)
 {
-    if (master.is_root && lchown(path, master.owner_uid, master.owner_gid) < 0)
-        return err_errno(err, "%s: chown", path);
-    return 0;
+    int fd, result;
+
+    if (!master.is_root)
+        return 0;
+    fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return err_errno(err, "%s", path);
+    result = check_made(fd, path, kind, err);
+    if (result == 0 && fchownat(fd, "", master.owner_uid, master.owner_gid, AT_EMPTY_PATH) < 0)
+        result = err_errno(err, "%s: chown", path);
+    close(fd);
+    return result;
 }
 
 /* --- Unix sockets and FIFOs --- */
@@ -43,14 +65,11 @@ static int
 open_datagram(const struct net_addr *addr, struct err *err)
 {
     int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), size = LOG_BUFFER;
-    struct stat st;
 
     if (fd < 0)
         return err_errno(err, "socket");
-    if (lstat(addr->un.sun_path, &st) == 0 && S_ISSOCK(st.st_mode))
-        unlink(addr->un.sun_path);
     (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
-    if (bind(fd, &addr->any, addr->len) < 0 || chmod(addr->un.sun_path, SOCKET_MODE) < 0) {
+    if (net_bind_unix(fd, addr, SOCKET_MODE) < 0) {
         err_errno(err, "%s", addr->un.sun_path);
         close(fd);
         return -1;
@@ -71,11 +90,10 @@ open_fifo(const char *path, struct err *err)
     fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0)
         return err_errno(err, "%s", path);
-    if (fchmod(fd, FIFO_MODE) < 0) {
-        close(fd);
-        return err_errno(err, "%s", path);
-    }
-    return fd;
+    if (check_made(fd, path, S_IFIFO, err) == 0 && (fchmod(fd, FIFO_MODE) == 0 || err_errno(err, "%s", path) == 0))
+        return fd;
+    close(fd);
+    return -1;
 }
 
 static int
@@ -93,7 +111,7 @@ open_local(struct service *s, struct err *err)
         return err_context(err, "%s", s->path);
     if (listener.fd < 0)
         return -1;
-    if (give_to_owner(s->path, err) < 0) {
+    if (give_to_owner(s->path, s->type == SERVICE_FIFO ? S_IFIFO : S_IFSOCK, err) < 0) {
         close(listener.fd);
         return -1;
     }

@@ -186,9 +186,8 @@ net_connect(const struct net_addr *addr, const struct net_addr *bind_to, usec_t 
     return fd;
 }
 
-/* Binds to a path with the mode at once, so that nobody gets at the socket before it. */
-static int
-bind_unix(int fd, const struct net_addr *addr, unsigned mode)
+int
+net_bind_unix(int fd, const struct net_addr *addr, unsigned mode)
 {
     struct stat st;
     if (lstat(addr->un.sun_path, &st) == 0 && S_ISSOCK(st.st_mode) && unlink(addr->un.sun_path) < 0)
@@ -216,7 +215,7 @@ net_listen(const struct net_addr *addr, int backlog, unsigned mode, struct err *
     int fd = make_socket(addr);
     if (fd < 0)
         return reason(err);
-    int status = addr->any.sa_family == AF_UNIX ? bind_unix(fd, addr, mode) : bind_inet(fd, addr);
+    int status = addr->any.sa_family == AF_UNIX ? net_bind_unix(fd, addr, mode) : bind_inet(fd, addr);
     if (status < 0 || listen(fd, backlog) < 0)
         return close_failed(fd, err);
     return fd;

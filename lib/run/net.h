@@ -47,4 +47,8 @@ int net_listen(const struct net_addr *, int backlog, unsigned mode, struct err *
 /* -1 with errno. */
 int net_set_nonblocking(int fd, bool on) MUST_USE;
 
+/* Binds a Unix socket to its path: replaces a socket that is there (and nothing else), mode is its permission bits from the
+ * beginning. -1 with errno. */
+int net_bind_unix(int fd, const struct net_addr *, unsigned mode) MUST_USE;
+
 #endif
