@@ -13,10 +13,7 @@
 #include "lib/service/master_protocol.h"
 #include "master/master.h"
 
-enum {
-    SIGNAL_FAILURES = 3, /* killed that often before they were ready: throttled */
-    FIRST_HIGH_FD = 512,
-};
+enum { SIGNAL_FAILURES = 3 }; /* killed that often before they were ready: throttled */
 
 #define RESTART_PAUSE       (100 * 1000) /* times the failures in a row, up to RESTART_PAUSE_LIMIT */
 #define RESTART_PAUSE_LIMIT (900 * 1000)
@@ -53,31 +50,30 @@ build_arguments(struct arena *arena, const struct service *s)
 
 /* Out of the way first, because a descriptor may have a number that another is to get. */
 static int
-move_high(int fd)
+move_high(const struct service *s, int fd)
 {
-    int high = fcntl(fd, F_DUPFD, FIRST_HIGH_FD);
+    int high = fcntl(fd, F_DUPFD, MASTER_LISTEN_FD + (int)s->listener_count);
 
     if (high < 0)
-        fatal("fcntl: %m");
+        fatal("%s: fcntl: %m", s->name);
     return high;
 }
 
+/* In the new process, which may write in what it has of the service. */
 static void
-place_descriptors(const struct service *s, int status_fd)
+place_descriptors(struct service *s, int status_fd)
 {
-    int high[64], count = (int)s->listener_count, lock_fd;
+    int count = (int)s->listener_count, lock_fd;
 
-    if (count > 64)
-        fatal("service %s has too many sockets", s->name);
-    status_fd = move_high(status_fd);
-    lock_fd = move_high(master.lock_file);
+    status_fd = move_high(s, status_fd);
+    lock_fd = move_high(s, master.lock_file);
     for (int i = 0; i < count; i++)
-        high[i] = move_high(s->listeners[i].fd);
+        s->listeners[i].fd = move_high(s, s->listeners[i].fd);
     if (dup2(status_fd, MASTER_STATUS_FD) < 0 || dup2(lock_fd, MASTER_LOCK_FD) < 0)
-        fatal("dup2: %m");
+        fatal("%s: dup2: %m", s->name);
     for (int i = 0; i < count; i++)
-        if (dup2(high[i], MASTER_LISTEN_FD + i) < 0)
-            fatal("dup2: %m");
+        if (dup2(s->listeners[i].fd, MASTER_LISTEN_FD + i) < 0)
+            fatal("%s: dup2: %m", s->name);
     closefrom(MASTER_LISTEN_FD + count);
     close(3);
 }
@@ -95,7 +91,7 @@ reset_signals(void)
 }
 
 static void NORETURN
-run_program(const struct service *s, const char *program, int status_fd, char **args)
+run_program(struct service *s, const char *program, int status_fd, char **args)
 {
     reset_signals();
     place_descriptors(s, status_fd);
@@ -122,6 +118,18 @@ take_report(struct child *child, const struct master_report *report)
     service_update(s);
 }
 
+/* Those that are there. False: there will be no more. */
+static bool
+take_reports(struct child *child)
+{
+    struct master_report report;
+    ssize_t n;
+
+    while ((n = recv(child->status_fd, &report, sizeof(report), MSG_DONTWAIT)) == sizeof(report))
+        take_report(child, &report);
+    return n < 0 && errno == EAGAIN;
+}
+
 static void
 read_reports(void *arg)
 {
@@ -130,15 +138,9 @@ read_reports(void *arg)
     struct err err;
 
     task_fd_init(&tfd, child->status_fd);
-    for (;;) {
-        struct master_report report;
-        ssize_t n = recv(child->status_fd, &report, sizeof(report), MSG_DONTWAIT);
-
-        if (n == sizeof(report))
-            take_report(child, &report);
-        else if (n >= 0 || errno != EAGAIN || task_fd_wait_read(&tfd, NO_DEADLINE, &err) < 0)
+    while (take_reports(child))
+        if (task_fd_wait_read(&tfd, NO_DEADLINE, &err) < 0)
             break;
-    }
     task_fd_release(&tfd);
 }
 
@@ -253,8 +255,11 @@ static void
 bury(struct child *child, int status)
 {
     struct service *s = child->service;
-    bool crashed = status != 0, told = child->told_to_end;
+    bool told = child->told_to_end, crashed;
 
+    (void)take_reports(child); /* its last words */
+    /* Who goes without a word before it serves can't start either, whatever it calls that. */
+    crashed = status != 0 || (!child->ready && !told && !child->retiring);
     if (crashed && !(told && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL && master.stopping))
         log_death(child, status);
     if (crashed && !told && !child->retiring) {

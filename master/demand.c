@@ -104,7 +104,8 @@ watch_once(struct watcher *w, struct err *err)
 {
     struct service *s = w->service;
 
-    if (!s->watch) {
+    /* A reload that takes the service away may be under way: it will cancel us. */
+    if (!s->watch || !s->conf) {
         int fd = w->tfd.fd;
 
         task_fd_release(&w->tfd);
@@ -217,17 +218,57 @@ service_update(struct service *s)
 
 /* --- wake-ups --- */
 
-/* The word that every service which can be woken knows. The connection waits in the socket's queue if nobody serves it
- * yet, which starts a process. */
+/* The word that every service which can be woken knows. */
+static const char wake_up[] = "W";
+
+/* The connection waits in the socket's queue if nobody serves it yet, which starts a process. -1: none could be made. */
+static int
+connect_to(const struct service *s)
+{
+    const struct net_addr *addr = &s->listeners[0].addr;
+    int fd = socket(addr->any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+    if (fd < 0 || connect(fd, &addr->any, addr->len) == 0 || errno == EINPROGRESS)
+        return fd;
+    close(fd);
+    return -1;
+}
+
 static void
 poke_socket(const struct service *s)
 {
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int fd = connect_to(s);
 
-    if (fd >= 0 && connect(fd, &s->listeners[0].addr.any, s->listeners[0].addr.len) == 0)
-        (void)!send(fd, "W", 1, MSG_NOSIGNAL);
+    if (fd < 0)
+        return;
+    (void)!send(fd, wake_up, 1, MSG_NOSIGNAL);
+    close(fd);
+}
+
+/* A service of type pass takes connections from somebody who has accepted them: here is one, with the word in it. */
+static void
+pass_connection(const struct service *s)
+{
+    union {
+        struct cmsghdr head;
+        char room[CMSG_SPACE(sizeof(int))];
+    } control = {.head = {.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int))}};
+    char byte = 0;
+    struct iovec iov = {&byte, 1};
+    struct msghdr msg = {
+        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = CMSG_SPACE(sizeof(int))};
+    int pair[2], fd;
+
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+        return;
+    fd = connect_to(s);
+    memcpy(CMSG_DATA(&control.head), &pair[0], sizeof(int));
+    if (fd >= 0 && send(pair[1], wake_up, 1, MSG_NOSIGNAL) == 1)
+        (void)!sendmsg(fd, &msg, MSG_NOSIGNAL);
     if (fd >= 0)
         close(fd);
+    close(pair[0]);
+    close(pair[1]);
 }
 
 void
@@ -235,10 +276,13 @@ service_wake(struct service *s)
 {
     if (s->listener_count == 0 || s->stopping)
         return;
-    if (s->type == SERVICE_FIFO)
-        (void)!write(s->listeners[0].fd, "W", 1);
-    else if (s->type == SERVICE_UNIX)
-        poke_socket(s);
+    switch (s->type) {
+    case SERVICE_FIFO: (void)!write(s->listeners[0].fd, wake_up, 1); break;
+    case SERVICE_UNIX:
+    case SERVICE_INET: poke_socket(s); break;
+    case SERVICE_PASS: pass_connection(s); break;
+    case SERVICE_UNIX_DGRAM: break; /* nobody can tell the word from what others send */
+    }
 }
 
 static void

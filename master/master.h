@@ -92,7 +92,7 @@ extern struct master master;
 /* services.c. The first call starts the services, later ones change them; main.cf is read anew. On error all stays as it
  * was. */
 int may_wait services_load(struct err *) MUST_USE;
-void service_free_if_gone(struct service *);
+void service_free_if_gone(struct service *); /* not during a stop, which walks the list and waits */
 
 /* demand.c */
 /* Something changed: watches its sockets, starts a process, or neither. */

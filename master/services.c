@@ -55,7 +55,7 @@ service_new(const struct master_service *conf)
 void
 service_free_if_gone(struct service *s)
 {
-    if (s->conf || s->child_count > 0 || master.loading)
+    if (s->conf || s->child_count > 0 || master.loading || master.stopping)
         return;
     loop_timer_clear(&s->throttle_timer);
     loop_timer_clear(&s->wakeup_timer);

@@ -35,6 +35,28 @@ service_session_ended(void)
     service_note_activity();
 }
 
+/* The first, or -1; more than one are not wanted. */
+static int
+first_descriptor(struct msghdr *msg)
+{
+    int first = -1;
+
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
+        size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+        for (size_t i = 0; c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS && i < count; i++) {
+            int fd;
+
+            memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
+            if (first < 0)
+                first = fd;
+            else
+                close(fd);
+        }
+    }
+    return first;
+}
+
 /* The descriptor that a `pass` service gets over its socket; -1: none came. */
 static int may_wait
 receive_passed(int fd)
@@ -47,22 +69,15 @@ receive_passed(int fd)
     struct iovec iov = {&byte, 1};
     struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
     struct task_fd tfd;
-    struct cmsghdr *c;
     struct err err;
     ssize_t n;
-    int passed = -1;
 
     task_fd_init(&tfd, fd);
     while ((n = recvmsg(fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC)) < 0 && errno == EAGAIN)
         if (task_fd_wait_read(&tfd, loop_now() + PASS_TIME, &err) < 0)
             break;
     task_fd_release(&tfd);
-    if (n < 0)
-        return -1;
-    c = CMSG_FIRSTHDR(&msg);
-    if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
-        memcpy(&passed, CMSG_DATA(c), sizeof(passed));
-    return passed;
+    return n < 0 ? -1 : first_descriptor(&msg);
 }
 
 static void

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A daemon for the tests of master, service and sandbox: a line that comes in is a command, what it prints is the
- * answer. "hold" keeps the session open until the next line; the others show, or do, what they are called. */
+ * answer. "hold" keeps the session open until the next line; the others show, or do, what they are called. A FIFO's and a
+ * datagram socket's bytes it logs. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -193,6 +194,8 @@ prepare(const struct conf *conf, struct sandbox *sandbox, struct err *err)
     for (; *args; args++) {
         if (strcmp(*args, "fail") == 0)
             return err_set(err, ERR_PERM, "told to fail");
+        if (strcmp(*args, "quit") == 0)
+            _exit(0);
         if (strcmp(*args, "files") == 0) {
             sandbox->calls |= SANDBOX_READ;
             sandbox->write_paths = paths;
@@ -214,8 +217,33 @@ static const struct service testd_service = {
     .many_workers = true,
 };
 
+static void
+readable(int fd)
+{
+    char bytes[500];
+    ssize_t n;
+
+    while ((n = read(fd, bytes, sizeof bytes)) > 0)
+        log_info("read %.*s", (int)n, bytes);
+}
+
+static const struct service reader_service = {
+    .program = "smtpd",
+    .readable = readable,
+    .sandbox = {.calls = SANDBOX_BASE},
+};
+
+static bool
+is_for_readers(char *const *argv)
+{
+    for (; argv[0] && argv[1]; argv++)
+        if (strcmp(argv[0], "-t") == 0)
+            return strcmp(argv[1], "fifo") == 0 || strcmp(argv[1], "unix-dgram") == 0;
+    return false;
+}
+
 int
 main(int argc, char **argv)
 {
-    return service_main(argc, argv, &testd_service);
+    return service_main(argc, argv, is_for_readers(argv) ? &reader_service : &testd_service);
 }
