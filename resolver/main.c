@@ -4,7 +4,9 @@
 #include <string.h>
 
 #include "lib/base/check.h"
+#include "lib/base/log.h"
 #include "lib/mail/messages.h"
+#include "lib/run/file_watch.h"
 #include "lib/run/loop.h"
 #include "lib/service/service.h"
 #include "resolver/dns.h"
@@ -190,6 +192,39 @@ serve(int fd, const struct net_addr *peer, unsigned socket)
     link_accept(fd, handlers, ARRAY_LEN(handlers), NULL, NULL);
 }
 
+/* ---- the system's own settings ---- */
+
+#define LOOK_TIME SECONDS(2)
+
+static const char hosts_path[] = "/etc/hosts", servers_path[] = "/etc/resolv.conf";
+
+static struct file_watch *system_files;
+static struct loop_timer look_timer;
+
+/* A host may get its network long after the mail system has started. A new process reads what there is then. */
+static void
+look_at_system(void *arg)
+{
+    (void)arg;
+    if (file_watch_changed(system_files)) {
+        log_info("%s or %s has changed -- restarting", servers_path, hosts_path);
+        service_retire();
+    } else {
+        loop_timer_set(&look_timer, loop_now() + LOOK_TIME, look_at_system, NULL);
+    }
+}
+
+/* Begins before anything is read, so that no change is missed. */
+static void
+watch_system(void)
+{
+    system_files = file_watch_new();
+    if (!*settings.resolver_nameservers)
+        file_watch_add(system_files, servers_path);
+    file_watch_add(system_files, hosts_path);
+    look_at_system(NULL);
+}
+
 static int
 prepare(const struct conf *conf, struct sandbox *sandbox, struct err *err)
 {
@@ -198,7 +233,8 @@ prepare(const struct conf *conf, struct sandbox *sandbox, struct err *err)
     (void)sandbox;
     if (resolver_settings_load(&settings, conf, arena, err) < 0)
         return -1;
-    hosts = hosts_file_load(arena, "/etc/hosts");
+    watch_system();
+    hosts = hosts_file_load(arena, hosts_path);
     return dns_prepare(&settings, err);
 }
 
