@@ -24,7 +24,7 @@ static const char usage[] =
     "[-h queue_id (hold)] [-H queue_id (un-hold)] [-p (purge temporary files)] [-r queue_id (requeue)] "
     "[-s (structure fix)] [-S (redundant structure fix)] [-v (verbose)] [queue...]";
 
-enum { OLD_SECONDS = 7 * 24 * 3600, MOST_ACTIONS = 100000, MODE_EXPIRE = 0010 };
+enum { OLD_SECONDS = 7 * 24 * 3600, MODE_EXPIRE = 0010 };
 
 static const char *const log_queues[] = {"bounce", "defer", "trace", NULL};
 
@@ -379,6 +379,7 @@ main(int argc, char **argv)
     queue_command_begin(&command.base, "postsuper", config_directory, true);
     if (!queue_command_is_owner())
         fatal("use of this command is reserved for the superuser");
+    queue_command_become_owner(&command.base);
     if (optind < argc)
         command.queues = (const char *const *)(argv + optind);
     carry_out(&command, requests, count);

@@ -2,6 +2,8 @@
 #include "tools/queue_command.h"
 
 #include <errno.h>
+#include <grp.h>
+#include <pwd.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -49,6 +51,22 @@ queue_command_is_owner(void)
 
     return geteuid() == 0 || (stat(".", &st) == 0 && st.st_uid == geteuid()) ||
            (stat("incoming", &st) == 0 && st.st_uid == geteuid());
+}
+
+void
+queue_command_become_owner(struct queue_command *command)
+{
+    const char *name = command->settings.mail_owner;
+    const struct passwd *owner;
+
+    if (geteuid() != 0)
+        return;
+    owner = getpwnam(name);
+    if (!owner)
+        fatal("mail_owner: unknown user: %s", name);
+    if (setgroups(1, &owner->pw_gid) < 0 || setresgid(owner->pw_gid, owner->pw_gid, owner->pw_gid) < 0 ||
+        setresuid(owner->pw_uid, owner->pw_uid, owner->pw_uid) < 0)
+        fatal("become user %s: %s", name, strerror(errno));
 }
 
 bool

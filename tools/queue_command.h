@@ -28,6 +28,10 @@ void queue_command_end(struct queue_command *);
 /* May the user work on the queue's files: root, or the owner of the queue directory? */
 bool queue_command_is_owner(void);
 
+/* For good, if run by root: the queue's directories are mail_owner's, who could lead root's hands elsewhere; and what is
+ * made there must be his. */
+void queue_command_become_owner(struct queue_command *);
+
 /* Sends trigger bytes to qmgr. False: it is not there. */
 bool queue_command_trigger(const struct queue_command *, const char *bytes);
 

@@ -151,3 +151,17 @@ def test_a_file_in_the_wrong_place_is_moved(deferred):
     os.rename(f"{deferred.spool}/deferred/{queue_id[0]}/{queue_id}", f"{deferred.spool}/deferred/{queue_id}")
     deferred.command("postsuper", "-s")
     assert os.path.exists(f"{deferred.spool}/deferred/{queue_id[0]}/{queue_id}")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to give up")
+def test_postsuper_works_as_the_queues_owner(make_mail, sink):
+    """T12: mail_owner could lead root's hands elsewhere, and what root makes there mail_owner could not use."""
+    sink.on("rcpt", reply("451 4.2.0 later"))
+    mail = make_mail(relay=sink, settings={**LATER, "hash_queue_names": "deferred defer hold"})
+    queue_id = submit(mail)
+    mail.wait(lambda: mail.queue_messages("deferred"), what="a deferred message")
+    mail.command("postsuper", "-h", queue_id)
+    assert os.stat(f"{mail.spool}/hold/{queue_id[0]}").st_uid == mail.uid
+    assert os.stat(f"{mail.spool}/hold/{queue_id[0]}/{queue_id}").st_uid == mail.uid
+    mail.command("postsuper", "-d", queue_id)
+    assert "Mail queue is empty" in out(mail, "postqueue", "-p")
