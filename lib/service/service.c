@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "lib/service/service.h"
 
+#include <fcntl.h>
 #include <libgen.h>
 #include <malloc.h>
 #include <pwd.h>
@@ -77,7 +78,7 @@ parse_arguments(int argc, char **argv, struct arguments *args)
         switch (option) {
         case 'c': s->chroot = true; break;
         case 'C': args->directory = optarg; break;
-        case 'm': s->process_limit = number_argument(optarg, LARGE_LIMIT); break;
+        case 'm': s->process_limit = number_argument(optarg, UINT32_MAX); break;
         case 'n': s->name = optarg; break;
         case 'o': take_override(args, optarg); break;
         case 's': s->socket_count = number_argument(optarg, 1000); break;
@@ -148,6 +149,38 @@ raise_descriptor_limit(void)
         limit.rlim_cur = limit.rlim_max;
         (void)setrlimit(RLIMIT_NOFILE, &limit);
     }
+}
+
+/* How many mappings the kernel lets a process have. */
+static unsigned long
+mapping_limit(void)
+{
+    enum { USUAL = 65530 };
+    char text[24];
+    int fd = open("/proc/sys/vm/max_map_count", O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+    unsigned long limit = USUAL;
+
+    if (fd >= 0)
+        close(fd);
+    if (n > 0) {
+        text[n] = '\0';
+        limit = strtoul(text, NULL, 10);
+    }
+    return limit;
+}
+
+/* Where the administrator gives no limit: what there are descriptors and stacks for, two of each for a session (a stack takes two
+ * mappings). Who comes beyond that waits; without a limit the process would end. */
+static unsigned
+sessions_that_fit(void)
+{
+    struct rlimit descriptors;
+    unsigned long limit = mapping_limit() / 4;
+
+    if (getrlimit(RLIMIT_NOFILE, &descriptors) == 0 && descriptors.rlim_cur / 2 < limit)
+        limit = (unsigned long)descriptors.rlim_cur / 2;
+    return limit < 1 ? 1 : limit > LARGE_LIMIT ? LARGE_LIMIT : (unsigned)limit;
 }
 
 /* Whoever is woken by what we write shall not push us off the processor for each reply, nor we others for each message:
@@ -283,7 +316,6 @@ service_main(int argc, char **argv, const struct service *service)
     s->service = service;
     s->arena = arena_new();
     s->name = service->program;
-    s->process_limit = LARGE_LIMIT;
     log_init(program);
     parse_arguments(argc, argv, &args);
     if (s->has_master)
@@ -293,6 +325,8 @@ service_main(int argc, char **argv, const struct service *service)
         fatal("chdir %s: %m", s->settings.queue_directory);
     start_log(program, args.verbose);
     raise_descriptor_limit();
+    if (s->process_limit == 0 || s->process_limit > LARGE_LIMIT)
+        s->process_limit = sessions_that_fit();
     if (!service->is_interactive)
         prefer_batches();
     start_loop();

@@ -69,8 +69,8 @@ const struct conf *service_conf(void);
 struct arena *service_arena(void); /* lives as long as the process: for settings */
 struct task_group *service_tasks(
     void);                            /* for tasks that live as long as the service; cancelled and joined at the end */
-unsigned service_process_limit(void); /* maxproc of master.cf: how many sessions or deliveries; a large number if the
-                                         * administrator gave none */
+unsigned service_process_limit(void); /* maxproc of master.cf: how many sessions or deliveries; if the administrator gave
+                                         * none, what there are descriptors and mappings for */
 bool service_is_standalone(void); /* run with -S */
 void service_is_short(void);      /* in prepare(): this process won't live long enough to give pages of its program back */
 bool service_is_ending(void);
