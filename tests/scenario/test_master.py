@@ -216,6 +216,17 @@ def test_failed_start_is_throttled_until_it_works(make_master):
     session.close()
 
 
+def test_program_that_ends_before_it_serves_is_throttled(make_master):
+    """Also if it says that all is well: else it would be started again and again."""
+    master = make_master("{port} inet n - n - - testd quit")
+    session = master.session()
+    master.wait_log(r"warning: process \S+/testd pid \d+ exit status 0")
+    master.wait_log(r"warning: \S+/testd: bad command startup -- throttling")
+    time.sleep(0.5)
+    assert master.log().count("exit status 0") == 1
+    session.close()
+
+
 def test_missing_program_is_throttled(make_master):
     master = make_master("{port} inet n - n - - nosuch")
     master.session().close()
@@ -255,6 +266,16 @@ def test_number_of_sessions_is_limited_by_maxproc(make_master):
         session.close()
 
 
+def test_without_maxproc_there_are_as_many_sessions_as_fit(make_master):
+    """More would be no session too many but the end of the process: each task's stack takes two mappings."""
+    master = make_master(ONE, "many unix - - n - 500000 testd")
+    with open("/proc/sys/vm/max_map_count") as f:
+        most = int(f.read()) // 4
+    limit = int(master.ask("name").split()[1])
+    assert 100 < limit <= most
+    assert int(master.ask("name", f"{master.spool}/private/many").split()[1]) == limit
+
+
 def test_max_use_replaces_the_process(make_master):
     master = make_master(ONE, settings=["max_use = 3"])
     pids = [master.ask("pid") for _ in range(9)]
@@ -279,12 +300,104 @@ def test_addresses_of_inet_services(make_master):
     assert master.ask("name").startswith(f"{master.port} ")
 
 
+def test_more_addresses_than_one_would_think(make_master):
+    hosts = [f"127.0.0.{n}" for n in range(1, 91)]
+    master = make_master(ONE, settings=["inet_interfaces = " + ", ".join(hosts)])
+    for host in (hosts[0], hosts[-1]):
+        assert master.ask("name", (host, master.port)).startswith(f"{master.port} ")
+
+
+def test_fifos_and_datagrams_reach_their_service(make_master):
+    master = make_master("pipe fifo n - n - - testd", "box unix-dgram - - n - - testd")
+    with open(f"{master.spool}/public/pipe", "w") as f:
+        f.write("through the pipe")
+    master.wait_log("read through the pipe")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+        s.sendto(b"in a datagram", f"{master.spool}/private/box")
+    master.wait_log("read in a datagram")
+
+
+def hand_over(path, count=1):
+    """Passes a connection to a service of type pass; our end of it. count: descriptors, of which one is wanted."""
+    ours, theirs = socket.socketpair()
+    ours.settimeout(10)
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(path)
+        socket.send_fds(s, [b"\0"], [theirs.fileno()] * count)
+    theirs.close()
+    return ours
+
+
+def test_connections_are_passed_to_a_service(make_master):
+    master = make_master("handed pass - - n - - testd")
+    path = f"{master.spool}/private/handed"
+
+    def pid_and_descriptors(count):
+        with hand_over(path, count) as s:
+            s.sendall(b"pid\n")
+            pid = int(s.recv(100))
+            return pid, len(os.listdir(f"/proc/{pid}/fd")) if IS_ROOT else 0
+    first = pid_and_descriptors(1)
+    assert first[0] in master.children()
+    assert {pid_and_descriptors(2) for _ in range(3)} == {first}  # what is too much is closed
+
+
 def test_service_wakes_up(make_master):
-    master = make_master("woken unix n - n 1 - testd", "unused unix n - n 1? - testd", start=False)
+    master = make_master("woken unix n - n 1 - testd", "pipe fifo n - n 1 - testd", "handed pass - - n 1 - testd",
+                         f"127.0.0.1:{free_port()} inet n - n 1 - testd", "unused unix n - n 1? - testd", start=False)
     master.start()
-    eventually(lambda: len(master.children()) == 2, what="postlogd and the service that is woken")
+    eventually(lambda: len(master.children()) == 5, what="postlogd and the services that are woken")
+    master.wait_log("read W")
     time.sleep(1.2)
-    assert len(master.children()) == 2  # 1?: nobody used it
+    assert len(master.children()) == 5  # 1?: nobody used it
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root's master changes owners")
+def test_what_lies_in_a_sockets_place_is_not_changed(make_master):
+    """T12: public/ and private/ are mail_owner's, who may put links there."""
+    master = make_master("box unix-dgram - - n - - testd", "pipe fifo - - n - - testd", start=False)
+    own = f"{master.base}/root-only"
+    with open(own, "w"):
+        os.chmod(own, 0o600)
+    private = f"{master.spool}/private"
+
+    def start():
+        return subprocess.run([program("master/master"), "-c", master.etc, "-d"], capture_output=True, text=True, timeout=10)
+    os.symlink(own, f"{private}/box")
+    assert "private/box: Address already in use" in start().stderr
+    os.unlink(f"{private}/box")
+    os.mkfifo(f"{private}/pipe")
+    os.link(f"{private}/pipe", f"{private}/other")
+    assert "private/pipe: something else was put in its place" in start().stderr
+    os.unlink(f"{private}/pipe")
+    os.symlink(own, f"{private}/pipe")
+    master.start()
+    assert os.stat(f"{private}/pipe").st_uid == os.stat(f"{private}/box").st_uid == pwd.getpwnam(owner()[0]).pw_uid
+    assert (os.stat(own).st_uid, os.stat(own).st_mode & 0o777) == (0, 0o600)
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="an /etc of its own needs root")
+def test_resolver_is_replaced_when_the_systems_name_servers_change(make_master):
+    """A host may get its network long after its mail system has started."""
+    master = make_master(start=False)
+    os.symlink(program("resolver/resolver"), f"{master.base}/daemons/resolver")
+    etc = f"{master.base}/system"
+    os.mkdir(etc)
+    for name in ("passwd", "group", "nsswitch.conf", "hosts", "ld.so.cache"):
+        if os.path.exists(f"/etc/{name}"):
+            shutil.copy(f"/etc/{name}", etc)
+    with open(f"{etc}/resolv.conf", "w") as f:
+        f.write("nameserver 127.0.0.1\n")
+    master.process = subprocess.Popen(["unshare", "--mount", "sh", "-c", f"mount --bind {etc} /etc && "
+                                       f"exec {program('master/master')} -c {master.etc} -d"], stdin=subprocess.DEVNULL)
+    master.wait_log("daemon started")
+    master.session(f"{master.spool}/private/resolver").close()
+    first = eventually(lambda: [p for p in master.children() if status(p)["Name"].strip() == "resolver"], what="resolver")
+    with open(f"{etc}/resolv.conf.new", "w") as f:
+        f.write("nameserver 127.0.0.2\n")
+    os.rename(f"{etc}/resolv.conf.new", f"{etc}/resolv.conf")
+    master.wait_log("/etc/resolv.conf or /etc/hosts has changed -- restarting")
+    eventually(lambda: first[0] not in master.children(), what="the old resolver gone")
 
 
 # --- reload -----------------------------------------------------------------------------------------------------------
