@@ -31,6 +31,7 @@ static struct {
     pthread_mutex_t lock;
     pthread_cond_t work;
     struct queue waiting, finished;
+    unsigned waiting_count;
     unsigned idle, started, limit;
     bool ending;
     pthread_t threads[MOST_THREADS];
@@ -76,6 +77,8 @@ thread_main(void *arg)
         struct job *job = queue_take(&pool.waiting);
         if (!job && pool.ending)
             break;
+        if (job)
+            pool.waiting_count--;
         if (!job) {
             pool.idle++;
             pthread_cond_wait(&pool.work, &pool.lock);
@@ -150,7 +153,8 @@ pool_submit(void (*fn)(void *arg), void (*done)(void *arg), void *arg)
         pool_open();
     pthread_mutex_lock(&pool.lock);
     queue_put(&pool.waiting, job);
-    bool more = pool.idle == 0 && pool.started < pool.limit;
+    /* Who is idle may already have been woken for a job that still waits. */
+    bool more = ++pool.waiting_count > pool.idle && pool.started < pool.limit;
     pthread_mutex_unlock(&pool.lock);
     if (more)
         start_thread();

@@ -20,7 +20,8 @@ fd_is_readable(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     if (what & EV_CLOSED)
         tfd->closing = true;
-    if (tfd->reader)
+    /* One whose time is over, but who has not had its turn since, does not hear of this any more. */
+    if (tfd->reader && tfd->reader->state == TASK_WAITING)
         task_make_ready(tfd->reader, TASK_WOKEN);
     else
         tfd->readable = true;
