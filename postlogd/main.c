@@ -5,6 +5,7 @@
  * its successor, which opens the file anew with the rights that it needs, and none is lost, because the socket stays. */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -21,6 +22,7 @@
 enum {
     DATAGRAMS = 16,           /* read with one call */
     DATAGRAM_SIZE = 40 << 10, /* a sender's largest, and more */
+    ROOM_TIME = 1000,         /* ms that a full pipe is waited for */
 };
 
 static const usec_t REST = 5000; /* between reads in a burst; the kernel holds ten datagrams meanwhile */
@@ -104,6 +106,15 @@ clean(char *bytes, size_t len)
     return len;
 }
 
+/* Standard output may be a pipe that others have made non-blocking. */
+static bool
+wait_for_room(void)
+{
+    struct pollfd look = {.fd = out.fd, .events = POLLOUT};
+
+    return poll(&look, 1, ROOM_TIME) > 0;
+}
+
 /* All of them, also if the file (a pipe) takes them piecemeal. */
 static int
 write_all(struct iovec *iov, int count)
@@ -111,7 +122,7 @@ write_all(struct iovec *iov, int count)
     while (count > 0) {
         ssize_t n = writev(out.fd, iov, count);
 
-        if (n < 0 && errno == EINTR)
+        if (n < 0 && (errno == EINTR || (errno == EAGAIN && wait_for_room())))
             continue;
         if (n < 0)
             return -1;
