@@ -29,23 +29,8 @@ enum {
     ROLE_AUTH = 1 << 15,   /* 14 is proxymap's: lib/table/proxy_messages.h */
 };
 
-#define ITEM(tag) struct tag {
-#define ITEM_END(tag) };
-#define MESSAGE(tag, object, name, code, senders) struct tag {
-#define TEXT(tag, field, longest) const char *field;
-#define INT(tag, field, least, most) int64_t field;
-#define LIST(tag, item, items, number, most) struct item *items; size_t number;
-#define END(tag) };
-/* clang-format off */
-#include "lib/mail/messages.def"
-/* clang-format on */
-#undef ITEM
-#undef ITEM_END
-#undef MESSAGE
-#undef TEXT
-#undef INT
-#undef LIST
-#undef END
+#define MSG_ROWS "lib/mail/messages.def"
+#include "lib/run/msg_structs.h"
 
 extern const struct msg_type type_envelope, type_submitted, type_want_ids, type_ids, type_segment, type_announce,
     type_released, type_seal, type_deliver, type_delivered, type_bounce, type_bounced, type_resolve, type_resolved,

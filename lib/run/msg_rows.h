@@ -13,16 +13,7 @@
 #define INT(tag, field, least, most) {#field, MSG_INT, offsetof(struct tag, field), least, most},
 #define LIST(tag, item, items, number, most)
 #define END(tag) };
-/* clang-format off */
-#include MSG_ROWS
-/* clang-format on */
-#undef ITEM
-#undef ITEM_END
-#undef MESSAGE
-#undef TEXT
-#undef INT
-#undef LIST
-#undef END
+#include "lib/run/msg_pass.h"
 
 /* Second pass: the type objects. */
 #define ITEM(tag)
@@ -37,14 +28,5 @@
         .count_offset = offsetof(struct tag, number), .item_fields = item##_fields,                                    \
         .item_field_count = ARRAY_LEN(item##_fields), .item_max = most,
 #define END(tag) };
-/* clang-format off */
-#include MSG_ROWS
-/* clang-format on */
-#undef ITEM
-#undef ITEM_END
-#undef MESSAGE
-#undef TEXT
-#undef INT
-#undef LIST
-#undef END
+#include "lib/run/msg_pass.h"
 #undef MSG_ROWS

@@ -19,23 +19,8 @@ enum { PROXY_FOUND, PROXY_NONE, PROXY_FAILED };
 /* lib/mail/messages.h has the others. */
 enum { ROLE_PROXYMAP = 1 << 14 };
 
-#define ITEM(tag) struct tag {
-#define ITEM_END(tag) };
-#define MESSAGE(tag, object, name, code, senders) struct tag {
-#define TEXT(tag, field, longest) const char *field;
-#define INT(tag, field, least, most) int64_t field;
-#define LIST(tag, item, items, number, most) struct item *items; size_t number;
-#define END(tag) };
-/* clang-format off */
-#include "lib/table/proxy_messages.def"
-/* clang-format on */
-#undef ITEM
-#undef ITEM_END
-#undef MESSAGE
-#undef TEXT
-#undef INT
-#undef LIST
-#undef END
+#define MSG_ROWS "lib/table/proxy_messages.def"
+#include "lib/run/msg_structs.h"
 
 extern const struct msg_type type_proxy_find, type_proxy_found, type_proxy_change, type_proxy_next, type_proxy_pair;
 
