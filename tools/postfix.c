@@ -15,29 +15,27 @@
 
 /* --- commands --- */
 
-static char *
-command_path(struct control *c, const char *name)
+/* The arguments of another command, for this configuration. */
+static char **
+command_arguments(struct control *c, const char *name, const char *const *words)
 {
-    return arena_printf(c->arena, "%s/%s", c->settings.command_directory, name);
+    return program_arguments(c, arena_printf(c->arena, "%s/%s", c->settings.command_directory, name), words);
 }
 
 static int
 command_flush(struct control *c, char **args)
 {
-    char option[] = "-f", directory[] = "-c";
-    char *argv[] = {command_path(c, "postqueue"), directory, arena_strdup(c->arena, conf_directory(c->conf)), option,
-                    NULL};
+    static const char *const words[] = {"-f", NULL};
     (void)args;
-    return running_master(c) == 0 ? not_running() : run(argv);
+    return running_master(c) == 0 ? not_running() : run(command_arguments(c, "postqueue", words));
 }
 
 /* postconf knows what is unused or misspelt, and says so on standard error. */
 static int
 ask_postconf(struct control *c)
 {
-    char directory[] = "-c", only_set[] = "-H", set[] = "-n";
-    char *argv[] = {
-        command_path(c, "postconf"), directory, arena_strdup(c->arena, conf_directory(c->conf)), only_set, set, NULL};
+    static const char *const words[] = {"-H", "-n", NULL};
+    char **argv = command_arguments(c, "postconf", words);
     int result = 0;
     if (access(argv[0], X_OK) < 0)
         return 0;
@@ -72,13 +70,11 @@ edit_settings(struct control *c, char *const *settings)
     size_t count = 0;
     while (settings[count])
         count++;
-    char **argv = arena_array(c->arena, count + 5, sizeof(*argv));
-    argv[0] = command_path(c, "postconf");
-    argv[1] = arena_strdup(c->arena, "-c");
-    argv[2] = arena_strdup(c->arena, conf_directory(c->conf));
-    argv[3] = arena_strdup(c->arena, "-e");
-    memcpy(&argv[4], settings, count * sizeof(*argv));
-    return count == 0 ? 0 : run(argv);
+    const char **words = arena_array(c->arena, count + 2, sizeof(*words));
+    words[0] = "-e";
+    for (size_t i = 0; i < count; i++)
+        words[i + 1] = settings[i];
+    return count == 0 ? 0 : run(command_arguments(c, "postconf", words));
 }
 
 /* "name=value" words: into main.cf, and into force. */

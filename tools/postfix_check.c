@@ -182,18 +182,24 @@ check_data(struct control *c, bool repair)
     return result;
 }
 
-/* Who can write here can become root (or us) at the next start. */
+/* Who can write here can become root (or us) at the next start. False: it is not there. */
+static bool
+check_writers(const struct control *c, const char *path, struct stat *st)
+{
+    if (stat(path, st) < 0)
+        return false;
+    if (c->privileged && st->st_uid != 0)
+        say_warning("not owned by root: %s", path);
+    if (st->st_mode & 0022)
+        say_warning("group or other writable: %s", path);
+    return true;
+}
+
 static void
 check_file(struct control *c, const char *name)
 {
     struct stat st;
-    const char *path = arena_printf(c->arena, "%s/%s", conf_directory(c->conf), name);
-    if (stat(path, &st) < 0)
-        return;
-    if (c->privileged && st.st_uid != 0)
-        say_warning("not owned by root: %s", path);
-    if (st.st_mode & 0022)
-        say_warning("group or other writable: %s", path);
+    (void)check_writers(c, arena_printf(c->arena, "%s/%s", conf_directory(c->conf), name), &st);
 }
 
 int
@@ -217,13 +223,7 @@ static void
 check_program(struct control *c, const char *path, bool needs_group)
 {
     struct stat st;
-    if (stat(path, &st) < 0)
-        return;
-    if (c->privileged && st.st_uid != 0)
-        say_warning("not owned by root: %s", path);
-    if (st.st_mode & 0022)
-        say_warning("group or other writable: %s", path);
-    if (!needs_group || !c->privileged)
+    if (!check_writers(c, path, &st) || !needs_group || !c->privileged)
         return;
     if (st.st_gid != c->submit_group)
         say_warning("not owned by group %s: %s", c->settings.setgid_group, path);

@@ -42,6 +42,9 @@ int not_running(void);                  /* says so; 1 */
 const char *daemon_path(struct control *, const char *name);
 void pause_ms(unsigned ms);
 
+/* For run() and exec(): one of our programs with -c and our configuration directory, then the words, NULL at the end. */
+char **program_arguments(struct control *, const char *path, const char *const *words);
+
 /* Runs a program to its end; returns its exit status, 127 if it can't be run. */
 int run(char *const *argv);
 

@@ -65,6 +65,21 @@ daemon_path(struct control *c, const char *name)
     return arena_printf(c->arena, "%s/%s", c->settings.daemon_directory, name);
 }
 
+char **
+program_arguments(struct control *c, const char *path, const char *const *words)
+{
+    size_t count = 0;
+    while (words[count])
+        count++;
+    char **argv = arena_array(c->arena, count + 4, sizeof(*argv));
+    argv[0] = arena_strdup(c->arena, path);
+    argv[1] = arena_strdup(c->arena, "-c");
+    argv[2] = arena_strdup(c->arena, conf_directory(c->conf));
+    for (size_t i = 0; i < count; i++)
+        argv[i + 3] = arena_strdup(c->arena, words[i]);
+    return argv;
+}
+
 /* Runs a program to its end; returns its exit status, 127 if it can't be run. */
 int
 run(char *const *argv)
@@ -140,15 +155,8 @@ prepare_start(struct control *c)
 static char **
 master_arguments(struct control *c, const char *option)
 {
-    char **argv = arena_array(c->arena, 7, sizeof(*argv));
-    size_t n = 0;
-    argv[n++] = arena_strdup(c->arena, daemon_path(c, "master"));
-    argv[n++] = arena_strdup(c->arena, "-c");
-    argv[n++] = arena_strdup(c->arena, conf_directory(c->conf));
-    argv[n++] = arena_strdup(c->arena, option);
-    if (c->verbose)
-        argv[n++] = arena_strdup(c->arena, "-v");
-    return argv;
+    const char *words[] = {option, c->verbose ? "-v" : NULL, NULL};
+    return program_arguments(c, daemon_path(c, "master"), words);
 }
 
 int
