@@ -15,29 +15,7 @@
 #include "lib/base/arena.h"
 #include "lib/table/match_list.h"
 #include "lib/table/table.h"
-
-static struct arena *arena;
-static struct conf *conf;
-
-static int
-setup(void **state)
-{
-    (void)state;
-    struct err err;
-    arena = arena_new();
-    conf = conf_from_text("/etc/postfix", slice_from(""), &err);
-    return conf ? 0 : -1;
-}
-
-static int
-teardown(void **state)
-{
-    (void)state;
-    tables_close_all();
-    conf_free(&conf);
-    arena_free(&arena);
-    return 0;
-}
+#include "tests/unit/with_tables.h"
 
 static struct match_list *
 make(const char *text, unsigned flags)

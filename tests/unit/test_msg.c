@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "lib/run/msg.h"
+#include "tests/unit/with_arena.h"
 
 struct item {
     const char *address;
@@ -50,24 +51,6 @@ static const struct msg_type letter_type = {
     .item_field_count = ARRAY_LEN(item_fields),
     .item_max = 6,
 };
-
-static struct arena *arena;
-
-static int
-setup(void **state)
-{
-    (void)state;
-    arena = arena_new();
-    return 0;
-}
-
-static int
-teardown(void **state)
-{
-    (void)state;
-    arena_free(&arena);
-    return 0;
-}
 
 #define BYTES(text) ((struct slice){text, sizeof(text) - 1})
 

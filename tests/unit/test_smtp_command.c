@@ -14,24 +14,7 @@
 #include "lib/mail/verp.h"
 #include "lib/smtp/command.h"
 #include "lib/smtp/reply.h"
-
-static struct arena *arena;
-
-static int
-setup(void **state)
-{
-    (void)state;
-    arena = arena_new();
-    return 0;
-}
-
-static int
-teardown(void **state)
-{
-    (void)state;
-    arena_free(&arena);
-    return 0;
-}
+#include "tests/unit/with_arena.h"
 
 static void
 test_split(void **state)

@@ -21,22 +21,7 @@
 #include "lib/run/stream.h"
 #include "lib/run/stream_private.h"
 #include "lib/run/task.h"
-
-static int
-setup(void **state)
-{
-    (void)state;
-    loop_init();
-    return 0;
-}
-
-static int
-teardown(void **state)
-{
-    (void)state;
-    loop_release();
-    return 0;
-}
+#include "tests/unit/with_loop.h"
 
 /* A stream and the other end of its socket; packets: one write is one read. */
 static struct stream *

@@ -15,30 +15,7 @@
 #include "lib/table/pattern_literal.h"
 #include "lib/table/table.h"
 #include "lib/table/table_text.h"
-
-static struct arena *arena;
-static struct conf *conf;
-
-static int
-setup(void **state)
-{
-    struct err err;
-
-    (void)state;
-    arena = arena_new();
-    conf = conf_from_text("/etc/postfix", slice_from("compatibility_level = 3.6\n"), &err);
-    return conf ? 0 : -1;
-}
-
-static int
-teardown(void **state)
-{
-    (void)state;
-    tables_close_all();
-    conf_free(&conf);
-    arena_free(&arena);
-    return 0;
-}
+#include "tests/unit/with_tables.h"
 
 static void
 test_texts_of_patterns(void **state)

@@ -19,22 +19,7 @@
 #include "lib/base/log.h"
 #include "lib/run/loop.h"
 #include "lib/run/task.h"
-
-static int
-setup(void **state)
-{
-    (void)state;
-    loop_init();
-    return 0;
-}
-
-static int
-teardown(void **state)
-{
-    (void)state;
-    loop_release();
-    return 0;
-}
+#include "tests/unit/with_loop.h"
 
 /* Runs the body of a test as a task. */
 static void
