@@ -3,6 +3,7 @@
 #include "anvil/anvil.h"
 #include "lib/base/log.h"
 #include "lib/conf/settings_anvil.h"
+#include "lib/mail/log_events.h"
 #include "lib/mail/messages.h"
 #include "lib/run/loop.h"
 #include "lib/service/service.h"
@@ -61,7 +62,7 @@ static void
 log_statistic(void *ctx, const char *text)
 {
     (void)ctx;
-    log_info("%s", text);
+    log_statistics(text);
 }
 
 static void

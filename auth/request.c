@@ -10,6 +10,7 @@
 #include "auth/userdb.h"
 #include "lib/base/log.h"
 #include "lib/mail/auth_protocol.h"
+#include "lib/mail/log_events.h"
 #include "lib/run/crypto.h"
 #include "lib/run/loop.h"
 
@@ -113,8 +114,7 @@ answer_failure(struct request *r, enum verdict verdict)
         buf_printf(&line, "\treason=%s", r->reason);
     if (verdict == VERDICT_FAILED) {
         usec_t delay = failures_note(r->server->failures, r->client, r->user, loop_now());
-        log_info("%s login failed: user=<%s>, method=%s, rip=%s", r->service, r->user, r->mechanism,
-                 r->client[0] ? r->client : "?");
+        log_login_failed(r->service, r->user, r->mechanism, r->client[0] ? r->client : "?");
         if (task_sleep(delay, &err) < 0)
             r->gone = true;
     }

@@ -10,6 +10,7 @@
 #include "lib/conf/settings_bounce.h"
 #include "lib/mail/addr.h"
 #include "lib/mail/bounce_template.h"
+#include "lib/mail/log_events.h"
 #include "lib/mail/messages.h"
 #include "lib/mail/queue_id.h"
 #include "lib/mail/segment_feed.h"
@@ -269,7 +270,7 @@ notify(const struct job *job, enum report_kind kind, const char *to, const char 
         return -1;
     if (submit(job, &report, number, from, err) < 0)
         return -1;
-    log_info("%s: %s notification: %s", job->request->queue_id, what, id);
+    log_notification(job->request->queue_id, what, id);
     return 0;
 }
 
@@ -289,7 +290,7 @@ no_sender(const struct job *job, char *id, struct err *err)
     if (has_class(settings.notify_classes, "2bounce"))
         return notify(job, REPORT_DOUBLE, qualified(job->arena, settings.p_2bounce_notice_recipient), double_bounce,
                       "postmaster non-delivery", id, err);
-    log_info("%s: undeliverable message without a sender discarded", job->request->queue_id);
+    log_discarded(job->request->queue_id);
     return 0;
 }
 

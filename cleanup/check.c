@@ -7,6 +7,7 @@
 #include "cleanup/server.h"
 #include "lib/base/log.h"
 #include "lib/base/text.h"
+#include "lib/mail/log_events.h"
 #include "lib/table/maps.h"
 
 enum { LOGGED_LIMIT = 200 }; /* of the text that is logged */
@@ -58,20 +59,20 @@ struct check {
 
 /* "ID: reject: header Subject: x from host[1.2.3.4]; from=<a> to=<b> proto=ESMTP helo=<h>: why" */
 static void
-log_action(const struct check *c, const char *action, const char *why)
+tell_action(const struct check *c, const char *action, const char *why)
 {
     const struct envelope *e = c->m->envelope;
     const char *to = c->m->last_recipient ? c->m->last_recipient : e->recipients[e->recipient_count - 1].address;
-    bool has_helo = *e->log_helo_name;
     struct slice text = c->text;
 
     if (text.len > LOGGED_LIMIT)
         text.len = LOGGED_LIMIT;
-    log_info("%s: %s: %s %.*s from %s; from=<%s>%s%s%s%s%s%s%s%s%s%s", e->queue_id, action,
-             c->kind == CHECK_KINDS ? "content" : c->kind == CHECK_BODY ? "body" : "header", SLICE_ARG(text),
-             *e->log_message_origin ? e->log_message_origin : "unknown", e->sender, to ? " to=<" : "", to ? to : "",
-             to ? ">" : "", *e->log_protocol_name ? " proto=" : "", e->log_protocol_name, has_helo ? " helo=<" : "",
-             e->log_helo_name, has_helo ? ">" : "", *why ? ": " : "", why);
+    log_content_check(e->queue_id, action,
+                      c->kind == CHECK_KINDS  ? "content"
+                      : c->kind == CHECK_BODY ? "body"
+                                              : "header",
+                      text, *e->log_message_origin ? e->log_message_origin : "unknown", e->sender, to,
+                      e->log_protocol_name, e->log_helo_name, why);
 }
 
 /* Does "x.y.z text" or "text" begin with an enhanced status code? Cuts it off. */
@@ -99,21 +100,21 @@ act_reject(const struct check *c)
         text = "message content rejected";
     if (!status)
         status = "5.7.1";
-    log_action(c, "reject", arena_printf(c->m->arena, "%s %s", status, text));
+    tell_action(c, "reject", arena_printf(c->m->arena, "%s %s", status, text));
     return message_refuse(c->m, *status == '4' ? 451 : 550, status, "%s", text);
 }
 
 static int
 act_warn(const struct check *c)
 {
-    log_action(c, "warning", c->argument);
+    tell_action(c, "warning", c->argument);
     return 0;
 }
 
 static int
 act_info(const struct check *c)
 {
-    log_action(c, "info", c->argument);
+    tell_action(c, "info", c->argument);
     return 0;
 }
 
@@ -121,7 +122,7 @@ static int
 act_hold(const struct check *c)
 {
     if (!(c->m->envelope->submit_flags & SUBMIT_HOLD))
-        log_action(c, "hold", c->argument);
+        tell_action(c, "hold", c->argument);
     c->m->envelope->submit_flags |= SUBMIT_HOLD;
     return 0;
 }
@@ -129,7 +130,7 @@ act_hold(const struct check *c)
 static int
 act_discard(const struct check *c)
 {
-    log_action(c, "discard", c->argument);
+    tell_action(c, "discard", c->argument);
     c->m->envelope->submit_flags |= SUBMIT_DISCARD;
     c->m->checks_are_over = true;
     return -1;
@@ -145,7 +146,7 @@ act_ignore(const struct check *c)
 static int
 act_strip(const struct check *c)
 {
-    log_action(c, "strip", c->argument);
+    tell_action(c, "strip", c->argument);
     c->result->drop = true;
     return 0;
 }
@@ -153,7 +154,7 @@ act_strip(const struct check *c)
 static int
 act_pass(const struct check *c)
 {
-    log_action(c, "pass", c->argument);
+    tell_action(c, "pass", c->argument);
     c->m->checks_are_over = true;
     c->m->envelope->submit_flags |= SUBMIT_NO_MILTERS;
     return 0;
@@ -181,7 +182,7 @@ act_redirect(const struct check *c)
         log_warning("bad REDIRECT target \"%s\" in %s map -- need user@domain", c->argument, parameters[c->kind]);
         return 0;
     }
-    log_action(c, "redirect", c->argument);
+    tell_action(c, "redirect", c->argument);
     c->m->envelope->redirect = c->argument;
     c->m->checks_are_over = true; /* as Postfix has it */
     return 0;
@@ -194,7 +195,7 @@ act_filter(const struct check *c)
         log_warning("bad FILTER command %s in %s -- need transport:destination", c->argument, parameters[c->kind]);
         return 0;
     }
-    log_action(c, "filter", c->argument);
+    tell_action(c, "filter", c->argument);
     c->m->envelope->content_filter = c->argument;
     return 0;
 }
@@ -206,7 +207,7 @@ act_bcc(const struct check *c)
         log_warning("bad BCC address \"%s\" in %s map -- need user@domain", c->argument, parameters[c->kind]);
         return 0;
     }
-    log_action(c, "bcc", c->argument);
+    tell_action(c, "bcc", c->argument);
     return recipients_add_copy(c->m, c->argument);
 }
 
@@ -232,7 +233,7 @@ static int
 act_prepend(const struct check *c)
 {
     if ((c->result->prepend = new_text(c, "PREPEND")) != NULL)
-        log_action(c, "prepend", c->argument);
+        tell_action(c, "prepend", c->argument);
     return 0;
 }
 
@@ -240,7 +241,7 @@ static int
 act_replace(const struct check *c)
 {
     if ((c->result->replace = new_text(c, "REPLACE")) != NULL)
-        log_action(c, "replace", c->argument);
+        tell_action(c, "replace", c->argument);
     return 0;
 }
 
@@ -296,7 +297,7 @@ check_refuse_content(struct message *m, struct slice wire, size_t at, const char
     while (end < wire.len && wire.ptr[end] != '\r' && wire.ptr[end] != '\n' && end - from < LOGGED_LIMIT)
         end++;
     const struct check c = {.m = m, .kind = CHECK_KINDS, .text = slice_make(wire.ptr + from, end - from)};
-    log_action(&c, "reject", arena_printf(m->arena, "5.7.1 %s", why));
+    tell_action(&c, "reject", arena_printf(m->arena, "5.7.1 %s", why));
     return message_refuse(m, 550, "5.7.1", "%s", why);
 }
 
@@ -308,7 +309,6 @@ check_mime_error(struct message *m, const char *why, struct slice what)
 
     if (what.len > LOGGED_LIMIT)
         what.len = LOGGED_LIMIT;
-    log_info("%s: reject: mime-error %s: %.*s from %s; from=<%s> to=<%s>", e->queue_id, why, SLICE_ARG(what),
-             *e->log_message_origin ? e->log_message_origin : "unknown", e->sender, to);
+    log_mime_error(e->queue_id, why, what, *e->log_message_origin ? e->log_message_origin : "unknown", e->sender, to);
     return message_refuse(m, 550, "5.6.0", "%s", why);
 }

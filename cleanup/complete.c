@@ -8,9 +8,9 @@
 #include "cleanup/server.h"
 #include "lib/base/buf.h"
 #include "lib/base/clock.h"
-#include "lib/base/log.h"
 #include "lib/base/text.h"
 #include "lib/mail/addr.h"
+#include "lib/mail/log_events.h"
 #include "lib/run/loop.h"
 
 static void
@@ -37,7 +37,7 @@ add_message_id(struct message *m)
     strftime(stamp, sizeof(stamp), "%Y%m%d%H%M%S", &tm);
     value = arena_printf(m->arena, "<%s.%s@%s>", stamp, id, server.settings.myhostname);
     add(m, arena_printf(m->arena, "%sMessage-Id: %s\r\n", prefix(m), value));
-    log_info("%s: %smessage-id=%s", id, m->headers & HAS_RESENT ? "resent-" : "", value);
+    log_message_id(id, m->headers & HAS_RESENT ? "resent-" : "", value);
     if (!*m->envelope->message_id)
         m->envelope->message_id = value;
 }
@@ -104,13 +104,13 @@ header_complete(struct message *m)
         if (!(has & (resent ? HAS_RESENT_MESSAGE_ID : HAS_MESSAGE_ID)))
             add_message_id(m);
         if (resent && !(has & HAS_MESSAGE_ID))
-            log_info("%s: message-id=<>", m->envelope->queue_id);
+            log_message_id(m->envelope->queue_id, "", "<>");
         if (!(has & (resent ? HAS_RESENT_DATE : HAS_DATE)))
             add_date(m);
         if (!(has & (resent ? HAS_RESENT_FROM : HAS_FROM)))
             add_from(m);
     } else if (!(has & (resent ? HAS_RESENT_MESSAGE_ID : HAS_MESSAGE_ID))) {
-        log_info("%s: %smessage-id=<>", m->envelope->queue_id, resent ? "resent-" : "");
+        log_message_id(m->envelope->queue_id, resent ? "resent-" : "", "<>");
     }
     if (*server.settings.undisclosed_recipients_header && !(has & HAS_RECIPIENT) && !resent)
         add(m, arena_printf(m->arena, "%s\r\n", server.settings.undisclosed_recipients_header));

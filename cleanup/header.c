@@ -8,8 +8,8 @@
 #include "cleanup/message.h"
 #include "cleanup/server.h"
 #include "lib/base/buf.h"
-#include "lib/base/log.h"
 #include "lib/base/text.h"
+#include "lib/mail/log_events.h"
 #include "lib/mail/wire.h"
 
 enum { MESSAGE_ID_LIMIT = 1000 }; /* of what is logged and kept in the envelope */
@@ -44,13 +44,13 @@ on_message_id(struct message *m, const struct header *h)
 {
     if (!*m->envelope->message_id)
         m->envelope->message_id = unfold(m, h->value);
-    log_info("%s: message-id=%s", m->envelope->queue_id, unfold(m, h->value));
+    log_message_id(m->envelope->queue_id, "", unfold(m, h->value));
 }
 
 static void
 on_resent_message_id(struct message *m, const struct header *h)
 {
-    log_info("%s: resent-message-id=%s", m->envelope->queue_id, unfold(m, h->value));
+    log_message_id(m->envelope->queue_id, "resent-", unfold(m, h->value));
 }
 
 static void

@@ -11,6 +11,7 @@
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
 #include "lib/mail/addr_form.h"
+#include "lib/mail/log_events.h"
 #include "lib/mail/messages.h"
 #include "lib/run/loop.h"
 #include "lib/service/service.h"
@@ -142,7 +143,7 @@ drain(void)
         if (journal_remove_all(server.journal, &err) < 0)
             log_warning("%s", err.text);
     } else {
-        log_info("%u messages are left in the journal for the queue manager", journal_outstanding(server.journal));
+        log_left_in_journal((unsigned)journal_outstanding(server.journal));
     }
     if (server.messages == 0) {
         announce_end();

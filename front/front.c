@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "lib/base/log.h"
+#include "lib/mail/log_events.h"
 #include "lib/run/loop.h"
 #include "lib/run/task.h"
 #include "lib/service/service.h"
@@ -197,10 +198,10 @@ front_serve(struct front *front, int fd, const struct net_addr *peer)
     find_addresses(&c, peer);
     stream_set_deadline(c.stream, loop_now() + front->set.login_timeout);
     if (front->tls_files && file_watch_changed(front->tls_files) && !service_is_ending()) {
-        log_info("a certificate has changed -- restarting");
+        log_restarting("a certificate");
         service_retire();
     }
-    log_info("connect from %s", c.client);
+    log_connect(c.client);
     login(&c);
     arena_free(&c.cmd);
     if (c.relay_fd >= 0) {
@@ -209,7 +210,7 @@ front_serve(struct front *front, int fd, const struct net_addr *peer)
         stream_set_deadline(c.stream, loop_now() + SECONDS(10));
         (void)!stream_flush(c.stream, &c.err);
     }
-    log_info("disconnect from %s", c.client);
+    log_disconnect(c.client, "");
     stream_free(&c.stream);
     arena_free(&c.arena);
 }
@@ -232,15 +233,17 @@ int
 front_start_tls(struct connection *c)
 {
     if (stream_start_tls(c->stream, c->front->tls, NULL, &c->err) < 0) {
-        log_info("SSL_accept error from %s: %s", c->client, c->err.text);
+        log_tls_accept_error(c->client, c->err.text);
         return -1;
     }
     struct tls_info tls;
     stream_tls_info(c->stream, &tls);
     if (tls.peer_has_certificate && tls.peer_is_trusted && *tls.peer_subject)
         c->certificate_name = arena_strdup(c->arena, tls.peer_subject);
-    log_info("TLS connection established from %s: %s with cipher %s (%d/%d bits)", c->client, tls.protocol, tls.cipher,
-             tls.used_bits, tls.algorithm_bits);
+    log_tls(!tls.peer_has_certificate ? "Anonymous"
+            : tls.peer_is_trusted     ? "Trusted"
+                                      : "Untrusted",
+            "established from", c->client, &tls);
     return 0;
 }
 
@@ -381,7 +384,7 @@ front_hand_over(struct connection *c, const struct auth_step *step, const char *
             close(pair[0]);
         return -1;
     }
-    log_info("%s: login user=%s, method=%s, %s", c->client, step->user, method, message.secured ? "TLS" : "plain");
+    log_login(c->client, step->user, method, message.secured ? "TLS" : "plain");
     c->relay_fd = pair[0];
     if (!message.secured)
         stream_free(&c->stream);

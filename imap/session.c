@@ -12,6 +12,7 @@
 #include "lib/base/check.h"
 #include "lib/base/log.h"
 #include "lib/imap/output.h"
+#include "lib/mail/log_events.h"
 #include "lib/run/loop.h"
 #include "lib/service/user_process.h"
 
@@ -403,8 +404,8 @@ session_run(struct session *s)
         stream_set_deadline(s->stream, loop_now() + SECONDS(10));
         (void)!stream_flush(s->stream, &err);
         say_goodbye(s);
-        log_info("%s[%s]: logout user=%s, sent=%llu, reason=%s", s->from->client_name, s->from->client_address,
-                 user_identity()->user, (unsigned long long)s->bytes_out, s->end_reason);
+        log_imap_logout(s->from->client_name, s->from->client_address, user_identity()->user,
+                        (unsigned long long)s->bytes_out, s->end_reason);
     }
     session_free(s);
 }

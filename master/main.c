@@ -14,6 +14,7 @@
 #include "lib/base/check.h"
 #include "lib/base/log.h"
 #include "lib/base/program_pages.h"
+#include "lib/mail/log_events.h"
 #include "lib/service/log_setup.h"
 #include "master/master.h"
 
@@ -89,7 +90,7 @@ lock_data_directory(const char *data_directory)
         if (errno != EWOULDBLOCK || i == EARLIER_TRIES)
             fatal("open lock file %s: unable to set exclusive lock: %m", path);
         if (i == 20)
-            log_info("waiting for the processes of an earlier master to end");
+            log_waiting_for_earlier();
         usleep(EARLIER_PAUSE);
     }
     arena_free(&arena);
@@ -164,14 +165,14 @@ on_reload(void *arg)
 static void
 on_stop(void *arg)
 {
-    log_info("terminating on signal %d", *(const int *)arg);
+    log_terminating(*(const int *)arg);
     stop_in_order();
 }
 
 static void
 on_abort(void *arg)
 {
-    log_info("terminating on signal %d", *(const int *)arg);
+    log_terminating(*(const int *)arg);
     stop_at_once();
 }
 
@@ -283,7 +284,7 @@ run(void *arg)
     if (master.is_root && fchown(master.lock_file, master.owner_uid, master.owner_gid) < 0)
         log_warning("chown master.lock: %s", strerror(errno));
     set_up_log(); /* postlogd's socket is there now */
-    log_info("daemon started -- version %s, configuration %s", master.version, conf_directory(master.conf));
+    log_daemon_started(master.version, conf_directory(master.conf));
     tell_privileges();
     leave_terminal(start->options);
     program_pages_release();
@@ -303,7 +304,7 @@ run(void *arg)
             continue;
         }
         set_up_log();
-        log_info("reload -- version %s, configuration %s", master.version, conf_directory(master.conf));
+        log_reload(master.version, conf_directory(master.conf));
     }
 }
 

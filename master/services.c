@@ -7,6 +7,7 @@
 #include "lib/base/check.h"
 #include "lib/base/log.h"
 #include "lib/base/text.h"
+#include "lib/mail/log_events.h"
 #include "lib/service/master_protocol.h"
 #include "master/master.h"
 
@@ -124,8 +125,7 @@ tell_old_defaults(const struct master_cf *cf)
 {
     for (size_t i = 0; i < cf->count; i++)
         if (cf->services[i].chroot && strcmp(cf->services[i].fields[4], "-") == 0)
-            log_info("%s: line %u: using backwards-compatible default setting chroot=y", cf->path,
-                     cf->services[i].line);
+            log_old_chroot(cf->path, cf->services[i].line);
 }
 
 static int

@@ -4,6 +4,7 @@
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
 #include "lib/mail/addr.h"
+#include "lib/mail/log_events.h"
 #include "lib/mail/queue_id.h"
 #include "lib/run/link.h"
 #include "lib/run/loop.h"
@@ -15,9 +16,9 @@ log_drop(const struct drop *drop)
     const char *from = addr_quote(drop->arena, drop->envelope.sender);
 
     if (drop->is_requeued)
-        log_info("%s: uid=%ld from=<%s> orig_id=%s", drop->envelope.queue_id, (long)drop->uid, from, drop->name);
+        log_pickup_again(drop->envelope.queue_id, (long)drop->uid, from, drop->name);
     else
-        log_info("%s: uid=%ld from=<%s>", drop->envelope.queue_id, (long)drop->uid, from);
+        log_pickup(drop->envelope.queue_id, (long)drop->uid, from);
     return 0;
 }
 

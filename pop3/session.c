@@ -7,6 +7,7 @@
 
 #include "lib/base/check.h"
 #include "lib/base/log.h"
+#include "lib/mail/log_events.h"
 #include "lib/mail/mime.h"
 #include "lib/run/loop.h"
 #include "lib/run/stream.h"
@@ -418,11 +419,11 @@ session_serve(const char *place, enum folder_make kind, int fd, const struct msg
     }
     stream_set_deadline(s->stream, loop_now() + SECONDS(10));
     (void)!stream_flush(s->stream, &err);
-    log_info("%s[%s]: logout user=%s, retrieved=%u, removed=%u, sent=%llu, reason=%s", from->client_name,
-             from->client_address, user_identity()->user, s->retrieved, s->removed, (unsigned long long)s->bytes_out,
-             s->update     ? "quit"
-             : s->stopping ? "server stopping"
-                           : "connection closed");
+    log_pop3_logout(from->client_name, from->client_address, user_identity()->user, s->retrieved, s->removed,
+                    (unsigned long long)s->bytes_out,
+                    s->update     ? "quit"
+                    : s->stopping ? "server stopping"
+                                  : "connection closed");
     for (struct session **at = &sessions; *at; at = &(*at)->next)
         if (*at == s) {
             *at = s->next;

@@ -9,6 +9,7 @@
 #include "lib/base/check.h"
 #include "lib/base/log.h"
 #include "lib/mail/addr.h"
+#include "lib/mail/log_events.h"
 #include "lib/run/loop.h"
 #include "lib/run/task.h"
 #include "lib/service/service.h"
@@ -250,9 +251,8 @@ active_take_up(struct message *message)
         active_progress(message);
         return;
     }
-    log_info("%s: from=<%s>, size=%" PRId64 ", nrcpt=%u (queue active)", message->id,
-             addr_quote(message->arena, message->envelope->sender), message->envelope->text_length,
-             (unsigned)(message->in_file ? message->rest.total : message->envelope->recipient_count));
+    log_queue_active(message->id, addr_quote(message->arena, message->envelope->sender), message->envelope->text_length,
+                     (unsigned)(message->in_file ? message->rest.total : message->envelope->recipient_count));
     routing_start(message);
 }
 
@@ -293,7 +293,7 @@ on_removed(struct message *message, enum filing_result result, const struct err 
         try_again_later(message);
         return;
     }
-    log_info("%s: removed", message->id);
+    log_removed(message->id);
     end(message);
 }
 
@@ -305,7 +305,7 @@ finish(struct message *message)
         filing_remove(message, on_removed);
         return;
     }
-    log_info("%s: removed", message->id);
+    log_removed(message->id);
     end(message);
 }
 
@@ -330,9 +330,8 @@ static void
 expire(struct message *message)
 {
     if (!message->expired)
-        log_info("%s: from=<%s>, status=%s, returned to sender", message->id,
-                 addr_quote(message->arena, message->envelope->sender),
-                 message->force_expire ? "force-expired" : "expired");
+        log_expired(message->id, addr_quote(message->arena, message->envelope->sender),
+                    message->force_expire ? "force-expired" : "expired");
     message->expired = true;
     for (size_t i = 0; i < message->envelope->recipient_count; i++)
         if (message->recipients[i].state == RECIPIENT_DEFERRED)

@@ -14,6 +14,7 @@
 
 #include "lib/base/log.h"
 #include "lib/mail/journal.h"
+#include "lib/mail/log_events.h"
 #include "lib/run/loop.h"
 #include "lib/run/task.h"
 #include "lib/service/service.h"
@@ -293,7 +294,7 @@ take_up_all(struct candidate *candidate)
         log_warning("journal/%s: %u images were not complete: never acknowledged, or damaged", candidate->name,
                     candidate->damaged);
     if (count > 0)
-        log_info("journal/%s: took over %u messages", candidate->name, count);
+        log_took_over(candidate->name, count);
 }
 
 static void may_wait

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "lib/base/log.h"
+#include "lib/mail/log_events.h"
 #include "lib/mail/queue_file.h"
 #include "lib/run/loop.h"
 #include "lib/run/task.h"
@@ -208,7 +209,7 @@ take_up(struct slice_job *job, struct picked *picked)
 {
     switch (picked->outcome) {
     case PICKED_GONE: return;
-    case PICKED_LOCKED: log_info("%s: skipped, still being delivered", picked->id); return;
+    case PICKED_LOCKED: log_still_delivered(picked->id); return;
     case PICKED_CORRUPT:
         log_warning("saving corrupt file \"%s\" from queue \"%s\" to queue \"corrupt\": %s", picked->id,
                     job->scan->queue, picked->err.text);
@@ -242,7 +243,7 @@ do_slice(struct queue_scan *scan, struct err *err)
     for (unsigned i = 0; i < job->count; i++) {
         job->files[i].skip = message_find(job->files[i].id) != NULL;
         if (job->files[i].skip)
-            log_info("%s: skipped, still being delivered", job->files[i].id);
+            log_still_delivered(job->files[i].id);
     }
     if (job->count > 0 && !active_is_stopping()) {
         job->room = active_recipient_room(&job->minimum);

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "lib/base/check.h"
-#include "lib/base/log.h"
+#include "lib/mail/log_events.h"
 #include "lib/mail/messages.h"
 #include "lib/run/file_watch.h"
 #include "lib/run/loop.h"
@@ -207,7 +207,7 @@ look_at_system(void *arg)
 {
     (void)arg;
     if (file_watch_changed(system_files)) {
-        log_info("%s or %s has changed -- restarting", servers_path, hosts_path);
+        log_restarting("/etc/resolv.conf or /etc/hosts");
         service_retire();
     } else {
         loop_timer_set(&look_timer, loop_now() + LOOK_TIME, look_at_system, NULL);

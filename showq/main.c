@@ -160,8 +160,8 @@ serve(int fd, const struct net_addr *peer, unsigned socket)
     buf_clear(&out);
     queue_list_encode_end(&out);
     stream_write(stream, out.ptr, out.len);
-    if (result == 0 && stream_flush(stream, &err) < 0 && log_verbose())
-        log_info("client: %s", err.text);
+    if (result == 0 && stream_flush(stream, &err) < 0)
+        log_debug("client: %s", err.text);
     buf_release(&out);
     map_free(&seen, NULL);
     arena_free(&arena);

@@ -7,6 +7,7 @@
 #include "lib/base/buf.h"
 #include "lib/base/log.h"
 #include "lib/base/text.h"
+#include "lib/mail/log_events.h"
 #include "lib/table/maps.h"
 
 enum { LOGGED_LIMIT = 60 };
@@ -66,12 +67,11 @@ checks_new(struct arena *arena, const struct conf *conf, const struct smtp_setti
 /* ---- actions ---- */
 
 static void
-log_action(const struct checking *c, const char *action, enum check_kind kind, struct slice text, const char *argument)
+tell_action(const struct checking *c, const char *action, enum check_kind kind, struct slice text, const char *argument)
 {
     if (text.len > LOGGED_LIMIT)
         text.len = LOGGED_LIMIT;
-    log_info("%s: %s: %s %.*s%s%s", c->queue_id, action, kind == CHECK_BODY ? "body" : "header", SLICE_ARG(text),
-             *argument ? ": " : "", argument);
+    log_delivery_check(c->queue_id, action, kind == CHECK_BODY ? "body" : "header", text, argument);
 }
 
 /* What is to stand in the message; NULL if it can't. */
@@ -99,18 +99,18 @@ act(const struct checking *c, enum check_kind kind, struct slice text, const cha
     if (slice_equal_text_fold(action, "IGNORE")) {
         result->drop = true;
     } else if (slice_equal_text_fold(action, "STRIP")) {
-        log_action(c, "strip", kind, text, argument);
+        tell_action(c, "strip", kind, text, argument);
         result->drop = true;
     } else if (slice_equal_text_fold(action, "WARN")) {
-        log_action(c, "warning", kind, text, argument);
+        tell_action(c, "warning", kind, text, argument);
     } else if (slice_equal_text_fold(action, "INFO")) {
-        log_action(c, "info", kind, text, argument);
+        tell_action(c, "info", kind, text, argument);
     } else if (slice_equal_text_fold(action, "REPLACE")) {
         if ((result->replace = new_text(c, kind, "REPLACE", argument)) != NULL)
-            log_action(c, "replace", kind, text, argument);
+            tell_action(c, "replace", kind, text, argument);
     } else if (slice_equal_text_fold(action, "PREPEND")) {
         if ((result->prepend = new_text(c, kind, "PREPEND", argument)) != NULL)
-            log_action(c, "prepend", kind, text, argument);
+            tell_action(c, "prepend", kind, text, argument);
     } else if (!slice_equal_text_fold(action, "DUNNO") && !slice_equal_text_fold(action, "OK")) {
         log_warning("unsupported command in %s map: %s", c->checks->names[kind], value);
     }

@@ -3,8 +3,8 @@
 
 #include <string.h>
 
-#include "lib/base/log.h"
 #include "lib/base/text.h"
+#include "lib/mail/log_events.h"
 #include "lib/run/loop.h"
 #include "lib/run/task.h"
 #include "smtp/cache.h"
@@ -61,7 +61,7 @@ on_failure(struct attempt *a, const struct session *s, const struct failure *fai
         if (failure->is_of_host && !failure->is_permanent)
             delivery_hop(a->delivery, HOP_DEAD, failure->dsn, failure->reason);
     } else {
-        log_info("%s: %s", a->delivery->request->queue_id, failure->reason);
+        log_host_failed(a->delivery->request->queue_id, failure->reason);
     }
 }
 

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "lib/base/log.h"
+#include "lib/mail/log_events.h"
 
 bool
 pix_is_masked(const char *reply_text)
@@ -47,6 +47,6 @@ pix_find(struct session *s, struct arena *arena, const struct client_reply *gree
     if (pix_parse(slice_from(list), &s->workarounds, err) < 0)
         return -1;
     if (s->workarounds)
-        log_info("enabling PIX workarounds: %s for %s", list, s->relay);
+        log_pix(list, s->relay);
     return 0;
 }

@@ -6,6 +6,7 @@
 
 #include "lib/base/check.h"
 #include "lib/base/log.h"
+#include "lib/mail/log_events.h"
 #include "lib/run/loop.h"
 #include "lib/run/task.h"
 #include "lib/smtp/client_reply.h"
@@ -113,7 +114,7 @@ connect_failed(struct arena *arena, const struct host *host, const struct err *e
                     net_addr_port(&host->addr), err->text);
     }
     failure->is_of_host = true;
-    log_info("%s", failure->reason);
+    log_connect_failed(failure->reason);
     return -1;
 }
 
@@ -243,24 +244,19 @@ greeting(struct session *s, struct arena *arena, const struct session_target *ta
 /* ---- TLS ---- */
 
 static void
-log_tls(const struct session *s)
+tell_tls(const struct session *s)
 {
     struct tls_info info;
-    bool more;
 
     if (s->client->tls_loglevel < 1)
         return;
     stream_tls_info(s->stream, &info);
-    more = *info.key_exchange != '\0';
     const char *trust = !info.peer_has_certificate           ? "Anonymous"
                         : s->policy.level == TLS_FINGERPRINT ? "Verified"
                         : !info.peer_is_trusted              ? "Untrusted"
                         : s->policy.level >= TLS_VERIFY      ? "Verified"
                                                              : "Trusted";
-    log_info("%s TLS connection established to %s: %s with cipher %s (%d/%d bits)%s%s%s%s%s%s", trust, s->relay,
-             info.protocol, info.cipher, info.used_bits, info.algorithm_bits, more ? " key-exchange " : "",
-             info.key_exchange, *info.signature ? " server-signature " : "", info.signature,
-             *info.digest ? " server-digest " : "", info.digest);
+    log_tls(trust, "established to", s->relay, &info);
 }
 
 static int
@@ -303,17 +299,17 @@ handshake(struct session *s, struct arena *arena, const struct session_target *t
     if (names && !peer.names[0])
         return tls_failed(s, arena, "Server certificate not verified: no name that it may have is configured", failure);
     if (stream_start_tls_peer(s->stream, names ? client->tls_trusted : client->tls, &peer, &err) < 0) {
-        log_info("SSL_connect error to %s: %s", s->relay, err.text);
+        log_tls_connect_error(s->relay, err.text);
         tls_failed(s, arena, names ? "Server certificate not verified" : "Cannot start TLS: handshake failure",
                    failure);
         failure->without_tls = policy->level == TLS_MAY;
         return -1;
     }
     if (policy->level == TLS_FINGERPRINT && !has_known_fingerprint(s)) {
-        log_info("server certificate verification failed for %s: fingerprint not known", s->relay);
+        log_tls_fingerprint(s->relay);
         return tls_failed(s, arena, "Server certificate not verified", failure);
     }
-    log_tls(s);
+    tell_tls(s);
     return 0;
 }
 
@@ -385,7 +381,7 @@ introduce(struct session *s, struct arena *arena, const struct session_target *t
         (with_tls && !wrapped && start_tls(s, arena, target, failure) < 0))
         return -1;
     if (!with_tls && (s->features & FEATURE_STARTTLS) && s->client->set.smtp_tls_note_starttls_offer)
-        log_info("Host offered STARTTLS: [%s]", s->name);
+        log_starttls_offer(s->name);
     return sasl_log_in(s, arena, target->next_hop, target->sender, failure);
 }
 

@@ -9,6 +9,7 @@
 #include "lib/base/log.h"
 #include "lib/base/text.h"
 #include "lib/mail/addr.h"
+#include "lib/mail/log_events.h"
 #include "lib/run/loop.h"
 #include "smtp/content.h"
 #include "smtp/features.h"
@@ -201,7 +202,7 @@ progress_fail(struct progress *progress, unsigned i, const struct session *s, co
 static void
 put_off(struct exchange *x, unsigned i, const struct failure *failure)
 {
-    log_info("%s: %s", x->progress->delivery->request->queue_id, failure->reason);
+    log_host_failed(x->progress->delivery->request->queue_id, failure->reason);
     x->progress->states[i] = RCPT_LATER;
     x->progress->later = *failure;
     x->progress->has_later = true;
@@ -324,7 +325,7 @@ send_nothing(struct exchange *x)
     stream_write_text(x->session->stream, ".\r\n");
     if (session_reply(x->session, x->arena, settings(x)->smtp_data_done_timeout, "sending end of data", &reply,
                       &ignored) < 0)
-        log_info("%s: %s", x->progress->delivery->request->queue_id, ignored.reason);
+        log_host_failed(x->progress->delivery->request->queue_id, ignored.reason);
     for (unsigned extra = 1; x->session->client->lmtp && extra < x->accepted && !x->session->broken; extra++)
         if (session_reply(x->session, x->arena, settings(x)->smtp_data_done_timeout, "sending end of data", &reply,
                           &ignored) < 0)

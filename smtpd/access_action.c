@@ -5,6 +5,7 @@
 
 #include "lib/base/log.h"
 #include "lib/base/text.h"
+#include "lib/mail/log_events.h"
 #include "smtpd/effects.h"
 #include "smtpd/transaction.h"
 
@@ -54,9 +55,8 @@ note(const struct action *action, const char *word, const char *fallback)
     struct access_check *check = action->check;
     struct session *s = check->session;
 
-    log_info("%s: %s: %s from %s: <%s>: %s %s;%s", session_queue_id(s), word, s->where, s->client, action->subject,
-             action->kind, *action->text ? action->text : fallback,
-             session_whatsup(s, check->sender, check->recipient));
+    log_action(session_queue_id(s), word, s->where, s->client, action->subject, action->kind,
+               *action->text ? action->text : fallback, session_whatsup(s, check->sender, check->recipient));
 }
 
 /* ---- refusing ---- */
@@ -169,9 +169,8 @@ note_value(const struct action *action, const char *word)
     struct access_check *check = action->check;
     struct session *s = check->session;
 
-    log_info("%s: %s: %s from %s: <%s>: %s triggers %s %s;%s", session_queue_id(s), word, s->where, s->client,
-             action->subject, action->kind, action->verb, action->text,
-             session_whatsup(s, check->sender, check->recipient));
+    log_action_triggers(session_queue_id(s), word, s->where, s->client, action->subject, action->kind, action->verb,
+                        action->text, session_whatsup(s, check->sender, check->recipient));
 }
 
 static enum access
@@ -237,8 +236,8 @@ tell(const struct action *action, const char *word, const char *fallback)
         note(action, word, fallback);
         return;
     }
-    log_info("%s: %s: %s from %s: %s;%s", session_queue_id(s), word, s->where, s->client, action->text,
-             session_whatsup(s, check->sender, check->recipient));
+    log_reply(session_queue_id(s), word, s->where, s->client, action->text,
+              session_whatsup(s, check->sender, check->recipient));
 }
 
 static enum access

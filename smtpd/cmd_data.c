@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* DATA: RFC 5321 section 4.1.1.4. */
 #include "lib/base/log.h"
+#include "lib/mail/log_events.h"
 #include "lib/run/loop.h"
 #include "smtpd/content.h"
 #include "smtpd/restrict.h"
@@ -18,7 +19,7 @@ judge_bare_lf(struct session *s, struct transaction *t)
         log_warning("%s", s->err.text);
     if (exempt)
         return;
-    log_info("%s: bare <LF> received after DATA from %s", t->queue_id, s->client);
+    log_bare_newline(t->queue_id, s->client);
     if (s->server->bare_lf == BARE_LF_REJECT && t->problem == CONTENT_FINE)
         t->problem = CONTENT_BARE_LF;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* MAIL FROM: RFC 5321 section 4.1.1.2, SIZE: RFC 1870. */
-#include "lib/base/log.h"
+#include "lib/mail/log_events.h"
 #include "lib/mail/verp.h"
 #include "smtpd/client_limits.h"
 #include "smtpd/login.h"
@@ -16,8 +16,8 @@ check_size(struct session *s, const struct smtp_mail *mail, struct smtp_reply *r
     if (limit == 0 || mail->size <= limit)
         return 0;
     *refusal = smtp_reply(s->cmd, 552, "5.3.4", "Message size exceeds fixed limit");
-    log_info("NOQUEUE: reject: MAIL from %s: %s;%s", s->client, smtp_reply_line(s->cmd, *refusal),
-             session_whatsup(s, NULL, NULL));
+    log_reply("NOQUEUE", "reject", "MAIL", s->client, smtp_reply_line(s->cmd, *refusal),
+              session_whatsup(s, NULL, NULL));
     return -1;
 }
 

@@ -1,34 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* STARTTLS: RFC 3207. */
-#include "lib/base/log.h"
+#include "lib/mail/log_events.h"
 #include "lib/run/loop.h"
 #include "smtpd/client_limits.h"
 #include "smtpd/session.h"
 #include "smtpd/starttls.h"
 
 static void
-log_tls(const struct session *s)
+tell_tls(const struct session *s)
 {
     struct tls_info tls;
-    struct buf line = {0};
 
     if (!s->server->set.smtpd_tls_loglevel[0] || s->server->set.smtpd_tls_loglevel[0] == '0')
         return;
     stream_tls_info(s->stream, &tls);
-    buf_printf(&line, "%s TLS connection %s from %s: %s with cipher %s (%d/%d bits)",
-               !tls.peer_has_certificate ? "Anonymous"
-               : tls.peer_is_trusted     ? "Trusted"
-                                         : "Untrusted",
-               tls.resumed ? "reused" : "established", s->client, tls.protocol, tls.cipher, tls.used_bits,
-               tls.algorithm_bits);
-    if (tls.key_exchange[0])
-        buf_printf(&line, " key-exchange %s", tls.key_exchange);
-    if (tls.signature[0])
-        buf_printf(&line, " server-signature %s", tls.signature);
-    if (tls.digest[0])
-        buf_printf(&line, " server-digest %s", tls.digest);
-    log_info("%s", buf_text(&line));
-    buf_release(&line);
+    log_tls(!tls.peer_has_certificate ? "Anonymous"
+            : tls.peer_is_trusted     ? "Trusted"
+                                      : "Untrusted",
+            tls.resumed ? "reused from" : "established from", s->client, &tls);
 }
 
 int may_wait
@@ -36,11 +25,11 @@ starttls_now(struct session *s, struct err *err)
 {
     stream_set_deadline(s->stream, loop_now() + s->server->set.smtpd_starttls_timeout);
     if (stream_start_tls(s->stream, s->server->tls, NULL, err) < 0) {
-        log_info("SSL_accept error from %s: %s", s->client, err->text);
+        log_tls_accept_error(s->client, err->text);
         s->end_reason = "lost connection";
         return -1;
     }
-    log_tls(s);
+    tell_tls(s);
     return 0;
 }
 

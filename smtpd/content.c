@@ -3,6 +3,7 @@
 
 #include "lib/base/log.h"
 #include "lib/mail/addr.h"
+#include "lib/mail/log_events.h"
 #include "lib/run/link.h"
 #include "lib/run/loop.h"
 #include "smtpd/postdrop.h"
@@ -136,13 +137,13 @@ content_problem_reply(struct session *s)
     switch (t->problem) {
     case CONTENT_TOO_BIG:
         text = "Error: message file too big";
-        log_info("%s: reject: END-OF-MESSAGE from %s: 552 5.3.4 %s;%s", t->queue_id, s->client, text,
-                 session_whatsup(s, NULL, NULL));
+        log_reply(t->queue_id, "reject", "END-OF-MESSAGE", s->client, arena_printf(s->cmd, "552 5.3.4 %s", text),
+                  session_whatsup(s, NULL, NULL));
         return smtp_reply(s->cmd, 552, "5.3.4", "%s", text);
     case CONTENT_BARE_LF:
         text = "Error: bare <LF> received";
-        log_info("%s: reject: END-OF-MESSAGE from %s: bare <LF> received;%s", t->queue_id, s->client,
-                 session_whatsup(s, NULL, NULL));
+        log_reply(t->queue_id, "reject", "END-OF-MESSAGE", s->client, "bare <LF> received",
+                  session_whatsup(s, NULL, NULL));
         return smtp_reply_lenient(s->cmd, (int)s->server->set.smtpd_forbid_bare_newline_reject_code, "5.5.2", text);
     default: return smtp_reply(s->cmd, 451, "4.3.0", "%s", text);
     }

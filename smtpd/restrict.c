@@ -7,6 +7,7 @@
 
 #include "lib/base/log.h"
 #include "lib/mail/addr.h"
+#include "lib/mail/log_events.h"
 #include "smtpd/policy.h"
 
 struct access_item {
@@ -194,8 +195,8 @@ log_refusal(struct access_check *check, const char *word)
 {
     struct session *s = check->session;
 
-    log_info("%s: %s: %s from %s: %s;%s", session_queue_id(s), word, s->where, s->client,
-             smtp_reply_line(s->cmd, check->refusal), session_whatsup(s, check->sender, check->recipient));
+    log_reply(session_queue_id(s), word, s->where, s->client, smtp_reply_line(s->cmd, check->refusal),
+              session_whatsup(s, check->sender, check->recipient));
 }
 
 static enum access may_wait run_items(struct access_check *, const struct access_list *);
@@ -425,10 +426,7 @@ access_check_rcpt(struct session *s, const char *recipient, struct smtp_reply *r
         result = run_list(&check, lists[i], quoted(s, recipient), "Recipient address");
         if (result == ACCESS_REFUSE && i == 0 && !relay_first &&
             access_by_old_default(s, "smtpd_relay_before_recipient_restrictions"))
-            log_info(
-                "using backwards-compatible default setting smtpd_relay_before_recipient_restrictions=no to reject "
-                "recipient \"%s\" from client \"%s\"",
-                quoted(s, recipient), s->client);
+            log_old_relay_order(quoted(s, recipient), s->client);
     }
     if (result != ACCESS_REFUSE)
         result = check_users(&check);

@@ -2,8 +2,8 @@
 /* Who may send where: the restrictions that keep this host from relaying for strangers. */
 #include <string.h>
 
-#include "lib/base/log.h"
 #include "lib/mail/addr.h"
+#include "lib/mail/log_events.h"
 #include "smtpd/restrict.h"
 
 enum { OUR_CLASSES = ROUTE_LOCAL | ROUTE_ALIAS | ROUTE_VIRTUAL | ROUTE_RELAY };
@@ -58,9 +58,7 @@ is_ours(struct access_check *check, bool *ours, struct err *err)
         return 0;
     *ours = (answer.flags & OUR_CLASSES) != 0;
     if ((answer.flags & ROUTE_RELAY) && access_by_old_default(check->session, "relay_domains"))
-        log_info("using backwards-compatible default setting relay_domains=$mydestination to accept mail for domain "
-                 "\"%s\"",
-                 domain_of(check->recipient));
+        log_old_relay_domains(domain_of(check->recipient));
     return 0;
 }
 

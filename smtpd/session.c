@@ -8,6 +8,7 @@
 #include "lib/base/check.h"
 #include "lib/base/log.h"
 #include "lib/base/text.h"
+#include "lib/mail/log_events.h"
 #include "lib/run/loop.h"
 #include "lib/run/task.h"
 #include "lib/service/service.h"
@@ -224,8 +225,7 @@ is_badly_pipelined(struct session *s, const struct command *command)
     struct slice bytes;
     if (stream_peek(s->stream, &bytes, &s->err) < 0) /* does not wait: there are some */
         return false;
-    log_info("improper command pipelining after %s from %s: %.*s", s->where, s->client,
-             (int)(bytes.len < 100 ? bytes.len : 100), bytes.ptr);
+    log_pipelining(s->where, s->client, slice_make(bytes.ptr, bytes.len < 100 ? bytes.len : 100));
     s->bad_pipelining = true;
     return true;
 }

@@ -2,13 +2,13 @@
 /* What a session says of itself in the log; the form is known to many programs that read logs. */
 #include "smtpd/session.h"
 
-#include "lib/base/log.h"
 #include "lib/mail/addr.h"
+#include "lib/mail/log_events.h"
 
 void
 session_log_connect(struct session *s)
 {
-    log_info("connect from %s", s->client);
+    log_connect(s->client);
 }
 
 static void
@@ -28,8 +28,7 @@ session_log_end(struct session *s)
     struct buf line = {0};
 
     if (s->end_reason)
-        log_info("%s after %s from %s", s->end_reason, s->where, s->client);
-    buf_printf(&line, "disconnect from %s", s->client);
+        log_ended_early(s->end_reason, s->where, s->client);
     for (unsigned i = 0; i <= COMMAND_COUNT; i++) {
         append_count(&line, i < COMMAND_COUNT ? commands[i].counter : "unknown", s->counts[i]);
         sum.ok += s->counts[i].ok;
@@ -38,7 +37,7 @@ session_log_end(struct session *s)
     buf_printf(&line, " commands=%u", sum.ok);
     if (sum.ok != sum.all)
         buf_printf(&line, "/%u", sum.all);
-    log_info("%s", buf_text(&line));
+    log_disconnect(s->client, buf_text(&line));
     buf_release(&line);
 }
 

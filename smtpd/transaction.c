@@ -3,8 +3,8 @@
 
 #include <string.h>
 
-#include "lib/base/log.h"
 #include "lib/mail/image.h"
+#include "lib/mail/log_events.h"
 #include "lib/run/loop.h"
 #include "smtpd/local_client.h"
 #include "smtpd/login.h"
@@ -92,8 +92,7 @@ transaction_open(struct session *s, struct transaction *t, struct err *err)
         t->queue_id[0] = '\0';
         return -1;
     }
-    log_info("%s: client=%s%s%s", t->queue_id, s->client, login_log_text(s),
-             xforward_log_text(s->xforward, s->cmd));
+    log_client(t->queue_id, s->client, login_log_text(s), xforward_log_text(s->xforward, s->cmd));
     return 0;
 }
 

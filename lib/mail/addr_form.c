@@ -3,8 +3,8 @@
 
 #include <string.h>
 
-#include "lib/base/log.h"
 #include "lib/mail/addr.h"
+#include "lib/mail/log_events.h"
 
 static bool dot_by_old_default;
 
@@ -24,12 +24,10 @@ static const char *
 append_dot(struct arena *arena, const struct rewrite_settings *settings, const char *address, struct slice domain)
 {
     if (dot_by_old_default)
-        log_info("using backwards-compatible default setting append_dot_mydomain=yes to rewrite \"%.*s\" to "
-                 "\"%.*s.%s\"%s",
-                 SLICE_ARG(domain), SLICE_ARG(domain), settings->mydomain,
-                 slice_equal_text_fold(domain, "localhost")
-                     ? "; please add \"localhost\" to mydestination or other address class"
-                     : "");
+        log_old_dot_mydomain(domain, settings->mydomain,
+                             slice_equal_text_fold(domain, "localhost")
+                                 ? "; please add \"localhost\" to mydestination or other address class"
+                                 : "");
     return arena_printf(arena, "%s.%s", address, settings->mydomain);
 }
 

@@ -11,6 +11,7 @@
 #include "lib/base/log.h"
 #include "lib/base/text.h"
 #include "lib/mail/addr.h"
+#include "lib/mail/log_events.h"
 #include "lib/mail/segment_feed.h"
 #include "lib/run/link.h"
 #include "lib/run/loop.h"
@@ -195,10 +196,9 @@ log_result(const struct delivery *d, const char *address, const char *original, 
     format_delays(d, now, delays, sizeof delays);
     if (status->conn_use > 1)
         snprintf(conn_use, sizeof conn_use, "conn_use=%u, ", status->conn_use);
-    log_info("%s: to=<%s>, %s%s%srelay=%s, %sdelay=%s, delays=%s, dsn=%s, status=%s (%s)", d->request->queue_id,
-             addr_quote(d->arena, address), show_original ? "orig_to=<" : "",
-             show_original ? addr_quote(d->arena, original) : "", show_original ? ">, " : "",
-             status->relay, conn_use, delay, delays, status->dsn, status_word(d, status->result), reason);
+    log_delivery(d->request->queue_id, addr_quote(d->arena, address),
+                 show_original ? addr_quote(d->arena, original) : NULL, status->relay, conn_use, delay, delays,
+                 status->dsn, status_word(d, status->result), reason);
 }
 
 struct delivery_status

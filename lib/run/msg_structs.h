@@ -5,6 +5,7 @@
  *   #define MSG_ROWS "lib/mail/messages.def"
  *   #include "lib/run/msg_structs.h"
  */
+/* clang-format off */
 #define ITEM(tag) struct tag {
 #define ITEM_END(tag) };
 #define MESSAGE(tag, object, name, code, senders) struct tag {
@@ -12,5 +13,6 @@
 #define INT(tag, field, least, most) int64_t field;
 #define LIST(tag, item, items, number, most) struct item *items; size_t number;
 #define END(tag) };
+/* clang-format on */
 #include "lib/run/msg_pass.h"
 #undef MSG_ROWS

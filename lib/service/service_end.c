@@ -8,6 +8,7 @@
 
 #include "lib/base/log.h"
 #include "lib/base/program_pages.h"
+#include "lib/mail/log_events.h"
 #include "lib/service/master_protocol.h"
 #include "lib/service/service_internal.h"
 #include "lib/table/table.h"
@@ -273,7 +274,7 @@ look_at_tables(void *arg)
 {
     (void)arg;
     if (tables_changed()) {
-        log_info("table has changed -- restarting");
+        log_restarting("table");
         service_retire();
         return;
     }

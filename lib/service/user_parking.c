@@ -25,6 +25,7 @@
 #include "lib/base/log.h"
 #include "lib/base/map.h"
 #include "lib/base/text.h"
+#include "lib/mail/log_events.h"
 #include "lib/run/loop.h"
 #include "lib/service/user_process_internal.h"
 
@@ -349,7 +350,7 @@ watch_clock(void *arg)
         {
             struct parked *parked = LIST_ENTRY(link, struct parked, link);
             if (loop_now() >= parked->due) {
-                log_info("user %s: parked session ends, reason=idle timeout", parked->owner->who.user);
+                log_parked_ends(parked->owner->who.user, "idle timeout");
                 say_goodbye(parked, user_program->idle_text);
             }
         }

@@ -10,7 +10,7 @@
 
 #include "lib/base/check.h"
 #include "lib/base/list.h"
-#include "lib/base/log.h"
+#include "lib/mail/log_events.h"
 #include "lib/run/loop.h"
 #include "lib/run/net.h"
 #include "lib/run/stream.h"
@@ -62,8 +62,7 @@ courier_prepare(unsigned limit, usec_t idle, struct err *err)
     }
     pool.helper = pair[0];
     if (!pool.can_change)
-        log_info("not started as root: all deliveries are made as the user who runs the mail system (uid %lu)",
-                 (unsigned long)geteuid());
+        log_not_root((unsigned long)geteuid());
     return 0;
 }
 

@@ -671,7 +671,8 @@ IN_TASK(calls_go_on_while_a_server_retires)
     task_group_init(&group);
     task_spawn(&group, "answered", call_answered, &answered);
     task_spawn(&group, "never", call_never, &kind);
-    assert_int_equal(link_call_async(many.link, &never, &asked, slice_from(""), NULL, 0, &answer, on_answer, NULL, &err), 0);
+    assert_int_equal(
+        link_call_async(many.link, &never, &asked, slice_from(""), NULL, 0, &answer, on_answer, NULL, &err), 0);
     while (t.kept_count < 3)
         assert_int_equal(task_sleep(1000, &err), 0);
     link_retire_servers();
@@ -704,7 +705,8 @@ IN_TASK(link_that_is_given_up_fails_what_it_left_behind)
     (void)arg;
     memset(&async, 0, sizeof(async));
     many.link = new_client();
-    assert_int_equal(link_call_async(many.link, &never, &asked, slice_from(""), NULL, 0, &answer, on_answer, NULL, &err), 0);
+    assert_int_equal(
+        link_call_async(many.link, &never, &asked, slice_from(""), NULL, 0, &answer, on_answer, NULL, &err), 0);
     while (t.kept_count < 1)
         assert_int_equal(task_sleep(1000, &err), 0);
     link_retire_servers();
