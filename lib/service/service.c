@@ -218,6 +218,8 @@ enter_sandbox(struct sandbox *sandbox)
         sandbox->chroot_dir = s->settings.queue_directory;
     if (sandbox->calls)
         sandbox->calls |= SANDBOX_BASE | SANDBOX_ACCEPT;
+    if (sandbox->calls && s->type == SOCKET_PASS) /* connections come as descriptors */
+        sandbox->calls |= SANDBOX_LINKS | SANDBOX_SESSIONS;
     if (!s->standalone && sandbox_enter(sandbox, &achieved, &err) < 0)
         fatal("sandbox: %s", err.text);
     /* Who has given up anything can't count on opening a table again. */
