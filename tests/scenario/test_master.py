@@ -393,6 +393,7 @@ def test_resolver_is_replaced_when_the_systems_name_servers_change(make_master):
     master.wait_log("daemon started")
     master.session(f"{master.spool}/private/resolver").close()
     first = eventually(lambda: [p for p in master.children() if status(p)["Name"].strip() == "resolver"], what="resolver")
+    eventually(lambda: status(first[0])["NoNewPrivs"].strip() == "1", what="the resolver in its sandbox")
     with open(f"{etc}/resolv.conf.new", "w") as f:
         f.write("nameserver 127.0.0.2\n")
     os.rename(f"{etc}/resolv.conf.new", f"{etc}/resolv.conf")
