@@ -15,6 +15,7 @@
 #include "lib/service/user_process_internal.h"
 
 #define IDLE_TIME   SECONDS(5)
+#define LONG_TIME   SECONDS(20) /* while there are few: to make a process costs more than a login does */
 #define PARKED_TIME (10 * 1000) /* after the last session was parked */
 
 const struct user_program *user_program;
@@ -35,6 +36,7 @@ static struct {
     bool said_goodbye;
     bool last_was_parked; /* nothing is left to wait for */
     bool cannot_park;     /* was tried */
+    bool may_stay;        /* LONG_TIME */
 } user;
 
 struct user_session {
@@ -67,7 +69,8 @@ take_session(const struct user_packet *packet)
     struct err err;
     session->arena = arena;
     session->fd = packet->fds[0];
-    session->resumed = packet->kind != 'S';
+    session->resumed = packet->kind != 'S' && packet->kind != 'L';
+    user.may_stay = packet->kind == 'L' || (session->resumed && user.may_stay);
     user.cannot_park = user.cannot_park || packet->kind == 'N';
     session->message = msg_decode(arena, &type_session, bytes, &session->rest, &err);
     if (!session->message || (session->resumed && !user_program->resume) ||
@@ -85,7 +88,7 @@ take_session(const struct user_packet *packet)
 static void
 take_packet(struct user_packet *packet)
 {
-    bool session = packet->kind == 'S' || packet->kind == 'R' || packet->kind == 'N';
+    bool session = packet->kind == 'S' || packet->kind == 'L' || packet->kind == 'R' || packet->kind == 'N';
     if (session && packet->fd_count == 1) {
         take_session(packet);
         return;
@@ -152,7 +155,8 @@ watch_idleness(void *arg)
     struct err err;
     (void)arg;
     while (!user.said_goodbye) {
-        usec_t due = user.count > 0 ? NO_DEADLINE : loop_now() + (user.last_was_parked ? PARKED_TIME : IDLE_TIME);
+        usec_t idle = user.last_was_parked ? PARKED_TIME : user.may_stay ? LONG_TIME : IDLE_TIME;
+        usec_t due = user.count > 0 ? NO_DEADLINE : loop_now() + idle;
         if (task_wait(&user.changed, due, &err) == 0)
             continue;
         if (err.kind != ERR_TIMEOUT)

@@ -23,6 +23,9 @@ struct child {
     unsigned senders; /* tasks that are sending to it */
 };
 
+/* While there are fewer, one may stay a while after its last session. */
+enum { FEW_PROCESSES = 128 };
+
 static struct {
     struct map *children;           /* by login */
     struct map *used, *used_before; /* nonces of tickets: of this AUTH_TICKET_LIFE and of the one before */
@@ -220,7 +223,7 @@ hand_over(struct link_request *request, struct link_message *in, struct err *err
         return -1;
     session.ticket = "";
     session.parked = user_parking_count(ticket.user);
-    buf_append_byte(&packet, 'S');
+    buf_append_byte(&packet, starter.count < FEW_PROCESSES ? 'L' : 'S');
     msg_encode(&type_session, &session, &packet);
     buf_append_slice(&packet, in->payload);
     int result = user_starter_send(&ticket, buf_slice(&packet), in->fds[0], false, err);
