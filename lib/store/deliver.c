@@ -7,8 +7,9 @@
 static int
 begin_mbox(struct store_letter *s, const struct store_target *target, struct letter *letter, struct store_fault *fault)
 {
-    unsigned options =
-        MBOX_CREATE | (target->devices ? MBOX_DEVICES : 0u) | (target->dotlock_may_fail ? MBOX_DOTLOCK_TRY : 0u);
+    unsigned options = MBOX_CREATE | (target->devices ? MBOX_DEVICES : 0u) |
+                       (target->dotlock_may_fail ? MBOX_DOTLOCK_TRY : 0u) |
+                       (target->leave_marked ? MBOX_LEAVE_MARKED : 0u);
     int result;
 
     if (mbox_open(&s->mbox, target->path, options, &target->locking, fault) < 0)

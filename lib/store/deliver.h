@@ -15,6 +15,7 @@ struct store_target {
     unsigned maildir;      /* MAILDIR_... */
     bool devices;          /* /dev/null and the like will do: "/file" destinations */
     bool strict_owner;     /* defer if the mbox is another user's */
+    bool leave_marked;     /* fail if an mbox needs a repair first */
     bool dotlock_may_fail; /* where no dotlock can be made, go on without */
 };
 

@@ -80,6 +80,10 @@ mbox_open(struct mbox *mbox, const char *path, unsigned options, const struct mb
             pause_for(wait);
         wait = wait * 2 < locking->delay ? wait * 2 : locking->delay;
     }
+    if ((options & MBOX_LEAVE_MARKED) && (mbox_is_marked(mbox->file.fd) || mbox_rewrite_is_marked(mbox->file.fd))) {
+        mbox_close(mbox);
+        return fault_set(fault, "4.2.0", "mailbox %s needs a repair", path);
+    }
     if (!(options & MBOX_READ_ONLY)) {
         mbox_rewrite_repair(mbox->file.fd);
         (void)mbox_repair(mbox->file.fd);

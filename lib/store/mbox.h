@@ -42,10 +42,11 @@ struct mbox {
 
 enum {
     MBOX_CREATE = 1,
-    MBOX_DEVICES = 2,      /* a character device may stand there: nothing is locked or cut */
-    MBOX_READ_ONLY = 4,    /* for reading, with shared kernel locks */
-    MBOX_READ_WRITE = 8,   /* for programs that rewrite it */
-    MBOX_DOTLOCK_TRY = 16, /* a directory in which no dotlock can be made is no reason to fail */
+    MBOX_DEVICES = 2,       /* a character device may stand there: nothing is locked or cut */
+    MBOX_READ_ONLY = 4,     /* for reading, with shared kernel locks */
+    MBOX_READ_WRITE = 8,    /* for programs that rewrite it */
+    MBOX_DOTLOCK_TRY = 16,  /* a directory in which no dotlock can be made is no reason to fail */
+    MBOX_LEAVE_MARKED = 32, /* fail if it needs a repair first, which may take as long as its owner likes */
 };
 
 /* Opens the mailbox safely and locks it; repairs what a crash left of an append. path is kept, not copied. */

@@ -156,16 +156,19 @@ struct mark {
     struct slice first;
 };
 
+/* The owner of a mailbox can write what he likes there. */
 static bool
 parse_mark(int fd, char *text, size_t len, struct mark *mark)
 {
     char *at, *space = memchr(text, ' ', len), era[ERA_NAME];
 
     *mark = (struct mark){.offset = strtoll(text, &at, 10), .is_of_now = true};
-    if (!space || at == text)
+    if (!space || at == text || at > space) /* numbers may have blanks in front */
         return false;
     if (*at == ':')
         mark->length = strtoll(at + 1, &at, 10);
+    if (at > space)
+        return false;
     if (*at == ':') {
         char *end = memchr(at + 1, ':', (size_t)(space - at - 1));
 
@@ -179,7 +182,13 @@ parse_mark(int fd, char *text, size_t len, struct mark *mark)
         mark->is_of_now = slice_equal_text(slice_make(at + 1, (size_t)((end ? end : space) - at - 1)), era);
     }
     mark->first = slice_make(space + 1, (size_t)(text + len - space - 1));
-    return mark->offset >= 0 && mark->length >= 0;
+    return mark->offset >= 0 && mark->length >= 0 && mark->length <= INT64_MAX - mark->offset;
+}
+
+bool
+mbox_is_marked(int fd)
+{
+    return fgetxattr(fd, mark_name, NULL, 0) >= 0;
 }
 
 void

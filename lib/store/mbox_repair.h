@@ -23,6 +23,9 @@ int mbox_mark_whole(int fd, off_t offset, off_t length, uint64_t sum, bool is_wr
 int mbox_unmark(int fd) MUST_USE; /* -1 with errno: it stands, and the next delivery would cut the message off */
 void mbox_unmark_written(int fd, off_t offset); /* without the lock: if it is still that mark */
 
+/* Is there one? The file's owner may have put it there himself. */
+bool mbox_is_marked(int fd);
+
 /* Takes away what an append has written so far, and its mark. The sync keeps what is written next from coming to the disk before
  * that. */
 void mbox_cut_back(int fd, off_t end);

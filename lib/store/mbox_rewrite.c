@@ -547,13 +547,19 @@ repair_rewrite(int fd)
         unmark(fd); /* ended already, or somebody else wrote the mailbox anew */
 }
 
+bool
+mbox_rewrite_is_marked(int fd)
+{
+    return fgetxattr(fd, rewrite_mark, NULL, 0) > 0 || fgetxattr(fd, patch_mark, NULL, 0) > 0;
+}
+
 void
 mbox_rewrite_repair(int fd)
 {
     int flags = fcntl(fd, F_GETFL);
     if (flags < 0 || (flags & O_ACCMODE) != O_RDWR)
         return;
-    if (fgetxattr(fd, rewrite_mark, NULL, 0) <= 0 && fgetxattr(fd, patch_mark, NULL, 0) <= 0)
+    if (!mbox_rewrite_is_marked(fd))
         return;
     flags = write_anywhere(fd);
     repair_patch(fd);

@@ -50,4 +50,7 @@ int mbox_take_out(int fd, off_t from, off_t end, struct err *) MUST_USE;
 /* Whoever has got the write lock calls this first. */
 void mbox_rewrite_repair(int fd);
 
+/* Is there something for it to do? */
+bool mbox_rewrite_is_marked(int fd);
+
 #endif

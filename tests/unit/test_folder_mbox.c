@@ -21,6 +21,7 @@
 #include "lib/store/folder.h"
 #include "lib/store/mbox.h"
 #include "lib/store/mbox_parse.h"
+#include "lib/store/mbox_repair.h"
 #include "lib/store/mbox_rewrite.h"
 
 static char *directory, path[200];
@@ -369,6 +370,47 @@ test_a_killed_rewrite_is_ended(void **state)
     }
 }
 
+/* The owner of a mailbox may write what he likes into its marks: that they are read over their ends a sanitizer would tell. */
+static void
+test_marks_of_the_owners_own(void **state)
+{
+    static const char *const marks[] = {
+        "",
+        "x",
+        " ",
+        ":::: ",
+        "0:0:: ",
+        " 12:34:abc",
+        "12: 34:abc:0:w X",
+        "1: 5:abc",
+        "1 :5:abc",
+        "12:34:abc",
+        "0:5:no:zz Xrom ",
+        "9223372036854775807:9223372036854775807:no:0:w Xrom ",
+        "5:9223372036854775807:no:0:w a@b.test",
+        "-1:-5:no:0:w Xrom ",
+        "0:99999999999999999999999:no:0:w Xrom ",
+        "0:0:no:  X",
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(marks) / sizeof(*marks); i++) {
+        struct mbox_locking locking = {.kinds = MBOX_LOCK_FCNTL};
+        struct store_fault fault;
+        struct mbox mbox;
+
+        write_file(ONE);
+        if (setxattr(path, "user.postern.append", marks[i], strlen(marks[i]), 0) < 0 ||
+            setxattr(path, "user.postern.rewrite", marks[i], strlen(marks[i]), 0) < 0 ||
+            setxattr(path, "user.postern.patch", marks[i], strlen(marks[i]), 0) < 0)
+            skip();
+        assert_int_equal(mbox_open(&mbox, path, MBOX_LEAVE_MARKED, &locking, &fault), -1);
+        assert_string_equal(fault.dsn, "4.2.0");
+        assert_int_equal(mbox_open(&mbox, path, 0, &locking, &fault), 0);
+        mbox_close(&mbox);
+        assert_string_equal(file_text(), ONE);
+    }
+}
+
 /* A process that expunges and flags is killed at any moment: what it was not to expunge is there, each once. */
 static void
 expunge_until_killed(void)
@@ -481,6 +523,7 @@ main(void)
         cmocka_unit_test(test_what_is_no_mbox_is_left),
         cmocka_unit_test(test_a_killed_rewrite_is_taken_back),
         cmocka_unit_test(test_a_killed_rewrite_is_ended),
+        cmocka_unit_test(test_marks_of_the_owners_own),
         cmocka_unit_test(test_without_room_nothing_changes),
         cmocka_unit_test(test_a_kill_loses_nothing),
     };
