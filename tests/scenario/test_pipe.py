@@ -147,6 +147,52 @@ def test_the_report_quotes_the_command(script, code, place, make_mail, make_sink
     assert b"Content-Type: message/rfc822\r\n\r\nReturn-Path: <a@src.test>\r\nReceived: " in notice
 
 
+SAMPLES = {  # as they stand in the master.cf of distributions and in manuals, but for the program
+    "maildrop": ("flags=DRXhu user=@ argv=@ -d ${recipient}", ["-d", "joe+box@far.test"]),
+    "uucp": ("flags=Fqhu user=@ argv=@ -r -n -z -a$sender - $nexthop!rmail ($recipient)", ["-r", "-n", "-z", '-a"a b"@src.test', "-", "next.hop!rmail", "(joe+box@far.test)"]),
+    "ifmail": ("flags=F user=@ argv=@ -r $nexthop ($recipient)", ["-r", "Next.Hop", "(Joe+Box@Far.test)"]),
+    "bsmtp": ("flags=Fq. user=@ argv=@ -t$nexthop -f$sender $recipient", ["-tNext.Hop", '-f"a b"@src.test', "Joe+Box@Far.test"]),
+    "scalemail": ("flags=R user=@ argv=@ ${nexthop} ${user} ${extension}", ["Next.Hop", "Joe", "Box"]),
+    "mailman": ("flags=FRX user=@ argv=@ ${nexthop} ${user}", ["Next.Hop", "Joe"]),
+    "cyrus": ("flags=R user=@ argv=@ -e -r ${sender} -m ${extension} ${user}", ["-e", "-r", "a b@src.test", "-m", "Box", "Joe"]),
+    "dovecot": ("flags=DRhu user=@ argv=@ -f ${sender} -a ${original_recipient} -d ${user}@${domain}",
+                ["-f", "a b@src.test", "-a", "joe+box@far.test", "-d", "joe@far.test"]),
+    "filter": ("flags=Rq null_sender= user=@ argv=@ -f ${sender} -- ${recipient}", ["-f", '"a b"@src.test', "--", "Joe+Box@Far.test"]),
+}
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_samples_of_real_master_cf_files(name, place, make_mail):
+    attributes, wanted = SAMPLES[name]
+    attributes = attributes.replace("user=@", f"user={user()}").replace("argv=@", f"argv={place.script('show', SHOW)}")
+    mail = piped(make_mail, attributes, {"default_transport": "error:none", "transport_maps": "inline:{far.test=out:Next.Hop}", "recipient_delimiter": "+",
+                                         "out_destination_recipient_limit": "1"})
+    assert send('"a b"@src.test', ["Joe+Box@Far.test"], HEAD + b".dot\r\n", port=mail.port).code == 250
+    run, = mail.wait(place.runs, 20, "the command has run")
+    assert place.args(run) == wanted
+    flags, text = re.match(r"flags=(\S+)", attributes)[1], place.read(run, "input")
+    assert text.startswith(b'From "a b"@src.test  ' if "F" in flags else b'Return-Path: <"a b"@src.test>\n')
+    assert (b"\n..dot\n" in text) == ("." in flags) and (b"Return-Path: <" in text) == ("R" in flags)
+    assert (b"Delivered-To: Joe+Box@Far.test\n" in text) == ("D" in flags)  # u and h are for arguments
+    mail.wait_log(r"relay=out, .*status=sent \(delivered via out service\)")
+
+
+def test_dovecots_delivery_agent_by_pipe(place, make_mail):
+    agent = "/usr/lib/dovecot/dovecot-lda"
+    if os.geteuid() or not os.path.exists(agent):
+        pytest.skip("needs root and dovecot-core")
+    with open(f"{place.base}/dovecot.conf", "w") as f:
+        f.write(f"base_dir = {place.base}/run\nprotocols =\nssl = no\nlog_path = {place.out}/log\nfirst_valid_uid = 1\nmail_home = {place.out}\n"
+                f"mail_location = maildir:{place.out}/Maildir\npostmaster_address = postmaster@src.test\nhostname = mail.test\n")
+    mail = piped(make_mail, f"flags=DRhu user=games:games argv={agent} -c {place.base}/dovecot.conf -f ${{sender}} -a ${{original_recipient}} -m INBOX",
+                 {"out_destination_recipient_limit": "1"})
+    assert send("a@src.test", ["Joe@Far.test"], HEAD + b"body\r\n.dot\r\n", port=mail.port).code == 250
+    mail.wait_log(r"status=sent \(delivered via out service\)")
+    file, = os.listdir(f"{place.out}/Maildir/new")
+    text = place.read(f"{place.out}/Maildir/new", file)
+    assert text.startswith(b"Return-Path: <a@src.test>\nDelivered-To: Joe@Far.test\n") and text.endswith(b"body\n.dot\n")
+
+
 def test_missing_command_defers(place, make_mail):
     mail = piped(make_mail, f"user={user()} argv={place.base}/none")
     assert send("", ["b@far.test"], HEAD, port=mail.port).code == 250
