@@ -16,7 +16,7 @@ quota_load(struct mailboxes *m, struct maildir_quota *quota, bool *present, stru
 {
     struct store_fault fault;
     *quota = (struct maildir_quota){0};
-    if (maildir_quota_load(mailboxes_fd(m), quota, present, &fault) < 0)
+    if (maildir_quota_load(mailboxes_fd(m), quota, present, true, &fault) < 0)
         return err_set(err, ERR_IO, "%s", fault.text);
     return 0;
 }

@@ -129,7 +129,8 @@ write_one(struct group_work *g, struct member *m)
     struct stat st;
 
     target.locking.attempts = 0; /* who waits for a lock makes others wait */
-    target.leave_marked = true;  /* nor does a user have others wait for the repair of what he marked */
+    target.leave_marked = true;  /* nor does a user have others wait for the repair of what he marked, or a count */
+    target.maildir |= MAILDIR_NO_COUNT;
     act_as_member(g, m);
     if (courier_check_home(m->job, &m->fault) < 0 || courier_find_file(m->job, &position, &m->fault) != 0 ||
         store_begin(&m->letter, &target, &letter, &m->fault) < 0)

@@ -237,12 +237,12 @@ sync_new(int dir, struct store_fault *fault)
 }
 
 static int
-check_quota(int dir, int64_t size, struct store_fault *fault)
+check_quota(int dir, int64_t size, unsigned options, struct store_fault *fault)
 {
     struct maildir_quota quota;
     bool present;
 
-    if (maildir_quota_load(dir, &quota, &present, fault) < 0)
+    if (maildir_quota_load(dir, &quota, &present, !(options & MAILDIR_NO_COUNT), fault) < 0)
         return -1;
     if (!present)
         return 0;
@@ -291,7 +291,7 @@ maildir_publish(struct maildir_letter *m, bool synced, struct store_fault *fault
     if (fstat(m->fd, &st) < 0)
         return fault_errno(fault, "4.3.0", "fstat of maildir file");
     if (m->options & MAILDIR_QUOTA) {
-        if (check_quota(m->dir, (int64_t)m->bytes, fault) < 0)
+        if (check_quota(m->dir, (int64_t)m->bytes, m->options, fault) < 0)
             return -1;
         m->counted = true;
     }

@@ -18,6 +18,8 @@ enum {
     MAILDIR_CREATE = 1, /* make what is missing of path, tmp, new, cur (mode 0700) */
     MAILDIR_SIZES = 2,  /* ,S= and ,W= in the name */
     MAILDIR_QUOTA = 4,  /* respect and keep maildirsize, where there is one */
+    MAILDIR_NO_COUNT =
+        8, /* fail if maildirsize says that all has to be counted, which takes as long as its owner likes */
 };
 
 /* Adds a letter. limit: most bytes of the file, 0: none (EFBIG, 5.2.2). Over quota: 4.2.2. *name (may be NULL) gets the
@@ -55,8 +57,9 @@ struct maildir_quota {
 /* Parses the file's text. -1: malformed, to be counted anew (the limits are set if the first line was good). */
 int maildir_quota_parse(struct slice text, struct maildir_quota *) MUST_USE;
 
-/* Reads it, and counts anew where that is due. *present false: there is no quota. */
-int maildir_quota_load(int maildir_fd, struct maildir_quota *, bool *present, struct store_fault *) MUST_USE;
+/* Reads it, and counts anew where that is due (-1 if not may_count). *present false: there is no quota. */
+int maildir_quota_load(int maildir_fd, struct maildir_quota *, bool *present, bool may_count,
+                       struct store_fault *) MUST_USE;
 /* Notes a change: one append. */
 int maildir_quota_add(int maildir_fd, int64_t bytes, int64_t count, struct store_fault *) MUST_USE;
 

@@ -232,7 +232,7 @@ read_file(int fd, struct maildir_quota *quota, struct buf *text)
 }
 
 int
-maildir_quota_load(int maildir, struct maildir_quota *quota, bool *present, struct store_fault *fault)
+maildir_quota_load(int maildir, struct maildir_quota *quota, bool *present, bool may_count, struct store_fault *fault)
 {
     int fd = openat(maildir, file_name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC), recount;
     struct buf text = {0};
@@ -250,6 +250,8 @@ maildir_quota_load(int maildir, struct maildir_quota *quota, bool *present, stru
     *present = true;
     if (!recount)
         return 0;
+    if (!may_count)
+        return fault_set(fault, "4.2.0", "%s has to be made anew", file_name);
     if (count_all(maildir, quota) < 0)
         return fault_errno(fault, "4.2.0", "counting the maildir's messages");
     return write_anew(maildir, quota, fault);
