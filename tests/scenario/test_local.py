@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import glob
 import grp
+import json
 import mailbox
 import os
 import pwd
@@ -465,6 +466,29 @@ def test_mailbox_transport_passes_recipients_on(make_mail, make_sink, place, use
     assert send("a@src.test", ["al@local.test"], CONTENT, port=mail.port).code == 250
     assert sink.wait(lambda m: m.recipients == [f"{user}@local.test"])
     assert not os.path.exists(f"{place}/{user}")
+
+
+def test_fallback_transport_takes_who_is_unknown_here(make_mail, make_sink, place, user):
+    other, mapped = make_sink(), make_sink()
+    mail = make_mail(settings=settings(place, fallback_transport=f"smtp:[{other.host}]:{other.port}", local_recipient_maps="",
+                                       fallback_transport_maps=f"inline:{{ {{ moved = smtp:[{mapped.host}]:{mapped.port} }} }}"))
+    assert send("a@src.test", ["stranger+x@local.test", "moved@local.test", f"{user}@local.test"], CONTENT, port=mail.port).code == 250
+    assert other.wait(lambda m: m.recipients == ["stranger+x@local.test"]) and mapped.wait(lambda m: m.recipients == ["moved@local.test"])
+    mail.wait_log(rf"to=<{user}@local\.test>, relay=local, .*status=sent \(delivered to mailbox\)")
+    assert not mail.complaints()
+
+
+def test_the_queue_shows_why_local_mail_waits(make_mail, place, user):
+    mail = make_mail(settings=settings(place, alias_maps='inline:{{cmd="|echo the tape is out; exit 75"}}', queue_run_delay="1000s"))
+    assert send("a@src.test", ["cmd@local.test"], CONTENT, port=mail.port).code == 250
+    line, = mail.wait_log(r"to=<cmd@local\.test>.*dsn=4\.3\.0, status=deferred \(temporary failure\. Command output: the tape is out\)")
+    mail.wait(lambda: mail.queue_files("deferred")["deferred"], 15, "it is a file")
+    shown = mail.command("postqueue", "-p").stdout
+    assert line.queue_id in shown and "(temporary failure. Command output: the tape is out)" in shown and "cmd@local.test" in shown
+    entry = json.loads(mail.command("postqueue", "-j").stdout)
+    assert entry["queue_id"] == line.queue_id and entry["recipients"] == [{"address": "cmd@local.test", "delay_reason": "temporary failure. Command output: the tape is out"}]
+    text = mail.command("postcat", "-q", line.queue_id).stdout
+    assert "recipient: cmd@local.test" in text and "Subject: x" in text
 
 
 @pytest.fixture
