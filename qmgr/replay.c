@@ -83,8 +83,8 @@ replay_init(const struct queue_dir *dir, int fd)
 
 /* ---- in the thread ---- */
 
-static bool
-has_file(struct arena *arena, const char *id)
+bool
+replay_has_file(struct arena *arena, const char *id)
 {
     for (unsigned i = 0; queue_dir_all[i]; i++)
         if (faccessat(queue->fd, queue_dir_path(queue, arena, queue_dir_all[i], id), F_OK, AT_SYMLINK_NOFOLLOW) == 0)
@@ -119,7 +119,7 @@ on_found(void *ctx, const struct journal_place *place, struct slice bytes)
         candidate->damaged++;
         return 0;
     }
-    found->has_file = has_file(arena, envelope->queue_id);
+    found->has_file = replay_has_file(arena, envelope->queue_id);
     if (!found->has_file)
         remove_log(envelope->queue_id);
     *candidate->end = found;

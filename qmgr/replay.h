@@ -5,8 +5,14 @@
 #ifndef QMGR_REPLAY_H
 #define QMGR_REPLAY_H
 
+#include <stdbool.h>
+
+#include "lib/base/arena.h"
 #include "lib/base/err.h"
 #include "lib/mail/queue_dir.h"
+
+/* Is there a queue file of that id? Then an image of it is one too many: we died between making the one and striking the other. */
+bool replay_has_file(struct arena *, const char *id);
 
 /* journal_fd: the directory journal/. */
 void replay_init(const struct queue_dir *, int journal_fd);

@@ -506,3 +506,22 @@ def test_envelope_takes_no_more_recipients_than_can_be_handed_on(make_mail):
     mail.wait_log(r"status=sent", 60, count=accepted)
     mail.wait_log(r": removed", 30)
     assert mail.queued() == 0 and not mail.complaints()
+
+
+@pytest.mark.skipif(bool(inject.unavailable()), reason=inject.unavailable())
+def test_image_that_has_a_file_already_is_struck_when_it_is_announced_again(make_mail, sink):
+    """qmgr dies between making the file and striking the image; the next one has the file in hand when cleanup comes."""
+    sink.on("rcpt", hang())
+    mail = make_mail(relay=sink, wrap=("qmgr",), settings={"journal_file_delay": "1s"})
+    inject.arm(mail, "qmgr", inject.kill_at(2, "fsync"))
+    mail.kill("qmgr")
+    submit(mail)
+    mail.wait(lambda: inject.kills(mail, "qmgr") > 0, what="qmgr killed")
+    assert len(files(mail, "active")) == 1
+    inject.disarm(mail)
+    sink.clear()
+    sink.wait_count(1)
+    mail.wait(lambda: mail.queued() == 0, what="an empty queue")
+    mail.stop()
+    assert mail.queued() == 0 and len(sink.messages) == 1 and not mail.log(r"announced twice")
+    assert mail.queue_files("journal")["journal"] in ([], [f"{mail.spool}/journal/ids"])
