@@ -219,6 +219,7 @@ finish(struct message *m, struct header *h, const char *end)
             if (row && row->role && m->header_form && header_rewrite(m, row->role, &h->all, h->value) < 0)
                 return -1;
             add_piece_of(m, h->all);
+            m->has_utf8_header = m->has_utf8_header || (text_has_8bit(h->all) && text_is_utf8(h->all));
         }
     }
     h->all.ptr = NULL;

@@ -282,8 +282,21 @@ begin_envelope(struct message *m)
     e->create_time = loop_now_wall() / 1000000;
     if (server.settings.delay_warning_time > 0 && *e->sender && !e->warn_time)
         e->warn_time = e->arrival_sec + server.settings.delay_warning_time / 1000000;
-    if ((e->sendopts & SENDOPT_SMTPUTF8) && text_has_8bit(slice_from(e->sender)))
-        e->sendopts |= SENDOPT_UTF8_SENDER;
+}
+
+/* SMTPUTF8 where the source wanted it found out, and what of the message needs it. */
+static void
+note_utf8(struct message *m)
+{
+    struct envelope *e = m->envelope;
+    bool sender = text_has_8bit(slice_from(e->sender)), recipient = false;
+
+    for (size_t i = 0; i < e->recipient_count && !recipient; i++)
+        recipient = text_has_8bit(slice_from(e->recipients[i].address));
+    if ((e->submit_flags & SUBMIT_DETECT_UTF8) && (m->has_utf8_header || sender || recipient))
+        e->sendopts |= SENDOPT_SMTPUTF8;
+    if (e->sendopts & SENDOPT_SMTPUTF8)
+        e->sendopts |= (m->has_utf8_header ? SENDOPT_UTF8_HEADER : 0) | (sender ? SENDOPT_UTF8_SENDER : 0);
 }
 
 /* The message is to be thrown away, and nothing speaks against it. */
@@ -302,6 +315,7 @@ take_in(struct message *m, struct buf *gathered, struct buf *encoded, struct jou
     begin_envelope(m);
     if (addresses_clean(m) < 0 || header_scan(m) < 0)
         return is_discarded(m) ? 0 : -1;
+    note_utf8(m);
     for (unsigned i = 0; i < m->piece_count; i++)
         measure_add(&m->measure, slice_make(m->pieces[i].iov_base, m->pieces[i].iov_len));
     if (!m->stream && !ends_well(m)) {

@@ -44,18 +44,19 @@ struct message {
     struct iovec *pieces;
     unsigned piece_count, piece_room;
 
-    struct buf filtered; /* what message_strip_characters left of a piece */
+    struct buf filtered;             /* what message_strip_characters left of a piece */
     bool in_wire_line, in_text_line; /* where it is: behind the beginning of a line as it came, as it becomes */
 
     unsigned headers; /* HAS_... */
     unsigned hops;    /* Received headers */
+    bool has_utf8_header;
     struct measure measure;
 
-    const struct rewrite_settings *header_form; /* how addresses in headers are completed; NULL: they are left alone */
-    bool checks_are_over;                       /* a check said so */
-    const char *last_recipient;                 /* that was handed in, for the log; NULL: none */
+    const struct rewrite_settings *header_form;  /* how addresses in headers are completed; NULL: they are left alone */
+    bool checks_are_over;                        /* a check said so */
+    const char *last_recipient;                  /* that was handed in, for the log; NULL: none */
     struct slice content_type, content_encoding; /* values, of the header section; "" if there are none */
-    struct mime_walk *walk;                     /* NULL: the body passes as it is */
+    struct mime_walk *walk;                      /* NULL: the body passes as it is */
 
     /* The answer. code 0: nothing speaks against the message so far. */
     struct msg_submitted answer;

@@ -29,6 +29,7 @@ static const char *program;
 static const char *
 split_status(const char *nexthop, char *dsn)
 {
+    nexthop += strspn(nexthop, " \t");
     size_t len = strcspn(nexthop, " \t");
     unsigned dots = 0;
 

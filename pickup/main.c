@@ -193,6 +193,8 @@ prepare(const struct conf *conf, struct sandbox *sandbox, struct err *err)
     if (pickup_settings_load(&pickup.settings, conf, service_arena(), err) < 0 ||
         receive_overrides_parse(pickup.settings.receive_override_options, &pickup.submit_flags, &unlisted, err) < 0)
         return -1;
+    if (pickup.settings.smtputf8_enable)
+        pickup.submit_flags |= smtputf8_autodetect(pickup.settings.smtputf8_autodetect_classes, "sendmail");
     owner = getpwnam(pickup.settings.mail_owner);
     pickup.owner = owner && geteuid() == 0 ? owner->pw_uid : geteuid();
     sandbox->write_paths = paths;
@@ -205,8 +207,7 @@ start(struct err *err)
     pickup.maildrop = open("maildrop", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (pickup.maildrop < 0)
         return err_errno(err, "open maildrop");
-    pickup.submitter =
-        submitter_new(arena_printf(service_arena(), "public/%s", pickup.settings.cleanup_service_name));
+    pickup.submitter = submitter_new(arena_printf(service_arena(), "public/%s", pickup.settings.cleanup_service_name));
     state.busy = map_new();
     task_spawn(service_tasks(), "watch", watch, NULL);
     want_look();

@@ -11,6 +11,7 @@
 #include "lib/service/service.h"
 #include "resolver/dns.h"
 #include "resolver/hosts_file.h"
+#include "resolver/idna.h"
 #include "resolver/packet.h"
 
 static struct resolver_settings settings;
@@ -171,15 +172,16 @@ on_query(struct link_request *request, struct link_message *in, void *ctx)
     (void)ctx;
     if (types[0] == 0)
         answer.reason = "unknown type";
-    if (types[0] == 0 || !packet_is_name(query->name)) {
+    const char *name = idna_to_ascii(link_request_arena(request), query->name);
+    if (types[0] == 0 || !name || !packet_is_name(name)) {
         answer_at_once(request, &answer);
         return;
     }
     answer = (struct msg_dns_answer){.reason = ""};
-    if (is_host && hosts_file_addresses(hosts, link_request_arena(request), query->name, &answer))
+    if (is_host && hosts_file_addresses(hosts, link_request_arena(request), name, &answer))
         answer_at_once(request, &answer);
     else
-        ask_all(request, query->name, types, is_pair ? 2 : 1);
+        ask_all(request, name, types, is_pair ? 2 : 1);
 }
 
 static void
@@ -232,6 +234,8 @@ prepare(const struct conf *conf, struct sandbox *sandbox, struct err *err)
 
     (void)sandbox;
     if (resolver_settings_load(&settings, conf, arena, err) < 0)
+        return -1;
+    if (idna_prepare(settings.enable_idna2003_compatibility, err) < 0)
         return -1;
     watch_system();
     hosts = hosts_file_load(arena, hosts_path);

@@ -55,6 +55,8 @@ ehlo_text(struct session *s)
     announce(s, &out, "ENHANCEDSTATUSCODES", "");
     announce(s, &out, "8BITMIME", "");
     announce(s, &out, "DSN", "");
+    if (set->smtputf8_enable)
+        announce(s, &out, "SMTPUTF8", "");
     announce(s, &out, "CHUNKING", "");
     if (xclient_is_allowed(s))
         announce(s, &out, "XCLIENT", " NAME ADDR PORT PROTO HELO REVERSE_NAME LOGIN DESTADDR DESTPORT");

@@ -20,10 +20,11 @@ static int may_wait
 check_rcpt(struct session *s, struct slice args, struct smtp_rcpt *rcpt, struct smtp_reply *refusal)
 {
     unsigned allow = (s->server->set.strict_rfc821_envelopes ? SMTP_STRICT : 0U) |
-                     (s->server->set.allow_min_user ? SMTP_DASH : 0U) | SMTP_DSN;
+                     (s->server->set.allow_min_user ? SMTP_DASH : 0U) | SMTP_UTF8 | SMTP_DSN;
 
-    if (smtp_parse_rcpt(s->cmd, args, allow, rcpt, refusal) < 0 || limits_recipient(s, refusal) < 0 ||
-        login_limit_recipient(s, refusal) < 0 ||
+    if (smtp_parse_rcpt(s->cmd, args, allow, rcpt, refusal) < 0 ||
+        mail_check_utf8(s, "recipient", rcpt->address, s->transaction->sendopts & SENDOPT_SMTPUTF8, refusal) < 0 ||
+        limits_recipient(s, refusal) < 0 || login_limit_recipient(s, refusal) < 0 ||
         access_check_rcpt(s, rcpt->address, refusal) < 0)
         return -1;
     if (transaction_open(s, s->transaction, &s->err) < 0) {

@@ -59,10 +59,10 @@ content_received(const struct session *s, struct buf *out)
         append_tls(s, out);
     if (set->smtpd_sasl_authenticated_header && s->sasl_username)
         buf_printf(out, "\t(Authenticated sender: %s)\r\n", s->sasl_username);
-    bool extended = s->protocol[0] == 'E'; /* RFC 3848 */
-    buf_printf(out, "\tby %s (%s) with %s%s%s%s%s", set->myhostname, set->mail_name, s->protocol,
-               extended && tls ? "S" : "", extended && s->sasl_username ? "A" : "", t->queue_id[0] ? " id " : "",
-               t->queue_id);
+    bool extended = s->protocol[0] == 'E'; /* RFC 3848; RFC 6531 section 4.3 */
+    buf_printf(out, "\tby %s (%s) with %s%s%s%s%s", set->myhostname, set->mail_name,
+               t->sendopts & SENDOPT_SMTPUTF8 ? "UTF8SMTP" : s->protocol, extended && tls ? "S" : "",
+               extended && s->sasl_username ? "A" : "", t->queue_id[0] ? " id " : "", t->queue_id);
     if (t->recipient_count == 1)
         buf_printf(out, "\r\n\tfor <%s>; %s\r\n", addr_quote(t->arena, t->recipients[0].address), date);
     else

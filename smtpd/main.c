@@ -48,8 +48,8 @@ static const struct service smtpd_service = {
     .serve = serve,
     .hurry = hurry,
     .many_workers = true,
-    .sandbox = {.calls =
-                    SANDBOX_BASE | SANDBOX_ACCEPT | SANDBOX_LINKS | SANDBOX_SESSIONS | SANDBOX_UNIX | SANDBOX_FDPASS},
+    .sandbox = {.calls = SANDBOX_BASE | SANDBOX_ACCEPT | SANDBOX_LINKS | SANDBOX_SESSIONS | SANDBOX_UNIX |
+                         SANDBOX_FDPASS | SANDBOX_SPACE},
 };
 
 int

@@ -410,6 +410,18 @@ access_by_old_default(struct session *s, const char *parameter)
     return s->server->conf && conf_old_default(s->server->conf, s->cmd, parameter, &value, &err) == 0 && value;
 }
 
+/* A recipient passes because smtpd_relay_restrictions is empty by an old default. Would the new one have refused it? */
+static void may_wait
+tell_of_old_relay_default(struct session *s, const char *recipient)
+{
+    struct access_check check = make_check(s);
+
+    check.recipient = recipient;
+    check.at_rcpt = true;
+    if (run_list(&check, s->server->new_relay, quoted(s, recipient), "Recipient address") == ACCESS_REFUSE)
+        log_old_relay_restrictions(quoted(s, recipient), s->client);
+}
+
 int may_wait
 access_check_rcpt(struct session *s, const char *recipient, struct smtp_reply *refusal)
 {
@@ -430,6 +442,8 @@ access_check_rcpt(struct session *s, const char *recipient, struct smtp_reply *r
     }
     if (result != ACCESS_REFUSE)
         result = check_users(&check);
+    if (result != ACCESS_REFUSE && !check.defer_if_permit && server->new_relay)
+        tell_of_old_relay_default(s, recipient);
     return finish(&check, result, refusal);
 }
 

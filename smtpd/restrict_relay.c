@@ -17,6 +17,8 @@ restrict_permit_mynetworks(struct access_check *check, const char *argument)
     (void)argument;
     if (match_list_host(s->server->mynetworks, slice_from(s->peer.name), &s->addr, &found, &check->session->err) < 0)
         return access_fail(check, &check->session->err);
+    if (found && !conf_is_set(s->server->conf, "mynetworks") && access_by_old_default(s, "mynetworks_style"))
+        log_old_mynetworks_style(s->server->set.mynetworks_style, s->client);
     return found ? ACCESS_PERMIT : ACCESS_DUNNO;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "smtpd/server.h"
 
+#include <fcntl.h>
 #include <pwd.h>
 #include <string.h>
 #include <unistd.h>
@@ -103,8 +104,8 @@ load_users(struct server *server, struct err *err)
         if (!*all[i].maps)
             return -1;
     }
-    server->command_filter = maps_new(server->arena, server->conf, "smtpd_command_filter", set->smtpd_command_filter,
-                                      TABLE_NO_UTF8, err);
+    server->command_filter =
+        maps_new(server->arena, server->conf, "smtpd_command_filter", set->smtpd_command_filter, TABLE_NO_UTF8, err);
     if (!server->command_filter)
         return -1;
     server->access_subdomains =
@@ -131,10 +132,17 @@ load_restrictions(struct server *server, struct err *err)
         {&server->end_of_data, "smtpd_end_of_data_restrictions", set->smtpd_end_of_data_restrictions, recipient},
     };
 
-    if (load_classes(server, err) < 0)
+    const char *old_default;
+
+    if (load_classes(server, err) < 0 ||
+        conf_old_default(server->conf, server->arena, lists[3].parameter, &old_default, err) < 0)
         return -1;
     for (size_t i = 0; i < ARRAY_LEN(lists); i++)
         *lists[i].list = access_list_new(server, server->arena, lists[i].parameter, lists[i].text, lists[i].implied);
+    if (old_default)
+        server->new_relay =
+            access_list_new(server, server->arena, lists[3].parameter,
+                            "permit_mynetworks, permit_sasl_authenticated, defer_unauth_destination", recipient);
     return check_relay_control(server, err);
 }
 
@@ -193,6 +201,8 @@ load_overrides(struct server *server, struct err *err)
 {
     bool *unlisted = &server->accepts_unlisted;
 
+    if (server->set.smtputf8_enable)
+        server->submit_flags |= smtputf8_autodetect(server->set.smtputf8_autodetect_classes, "smtpd");
     return receive_overrides_parse(server->set.receive_override_options, &server->submit_flags, unlisted, err);
 }
 
@@ -206,6 +216,7 @@ begin(struct arena *arena, const struct conf *conf, const char *service, struct 
     server->arena = arena;
     server->service = arena_strdup(arena, service);
     server->conf = conf;
+    server->queue_fd = -1;
     list_init(&server->sessions);
     if (smtpd_settings_load(&server->set, conf, arena, err) < 0)
         return NULL;
@@ -229,6 +240,11 @@ server_new(struct arena *arena, const struct conf *conf, const char *service, st
     if (!server->local_clients)
         return NULL;
     server->hosts = peer_read_hosts(arena, "/etc/hosts");
+    server->queue_fd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (server->queue_fd < 0) {
+        err_errno(err, "open the queue directory");
+        return NULL;
+    }
     return server;
 }
 
@@ -239,7 +255,7 @@ static void
 drop_restrictions(struct server *server)
 {
     struct smtpd_settings *set = &server->set;
-    struct access_list **const lists[] = {&server->client, &server->helo,      &server->sender, &server->relay,
+    struct access_list **const lists[] = {&server->client,    &server->helo, &server->sender,     &server->relay,
                                           &server->recipient, &server->data, &server->end_of_data};
 
     for (size_t i = 0; i < ARRAY_LEN(lists); i++)

@@ -21,10 +21,10 @@
 #include "lib/table/maps.h"
 #include "lib/table/match_list.h"
 
-struct access_list; /* restrict.h */
+struct access_list;   /* restrict.h */
 struct local_clients; /* local_client.h */
-struct peer_cache;  /* peer.h */
-struct policies;    /* policy.h */
+struct peer_cache;    /* peer.h */
+struct policies;      /* policy.h */
 
 /* The tables that know which addresses exist, and those that turn one address into another. */
 struct user_tables {
@@ -54,13 +54,14 @@ struct server {
 
     /* One for each smtpd_..._restrictions */
     struct access_list *client, *helo, *sender, *relay, *recipient, *data, *end_of_data;
-    struct map *classes; /* smtpd_restriction_classes: name -> struct access_list */
-    struct map *tables;  /* of access restrictions: "type:name" -> struct table */
+    struct access_list *new_relay; /* what smtpd_relay_restrictions would be without compatibility_level; NULL: it is */
+    struct map *classes;           /* smtpd_restriction_classes: name -> struct access_list */
+    struct map *tables;            /* of access restrictions: "type:name" -> struct table */
     struct policies *policies;
     struct user_tables users;
     struct maps *rbl_replies;
     struct maps *command_filter; /* NULL: none */
-    bool access_subdomains; /* "domain" in an access table matches what is below it, too */
+    bool access_subdomains;      /* "domain" in an access table matches what is below it, too */
 
     enum bare_lf bare_lf;
     enum tls_level tls_level;
@@ -72,6 +73,8 @@ struct server {
 
     struct map *hosts; /* address text -> name, from the hosts file */
     struct peer_cache *peers;
+
+    int queue_fd; /* the queue directory, for queue_minfree */
 
     unsigned instances; /* made so far: session_instance() */
 

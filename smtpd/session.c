@@ -83,6 +83,8 @@ session_fingerprint(struct session *s, bool of_key)
 
     if (stream_tls_fingerprint(s->stream, digest, of_key, text, sizeof text) < 0)
         return "";
+    if (access_by_old_default(s, "smtpd_tls_fingerprint_digest"))
+        log_old_fingerprint_digest(digest);
     return arena_strdup(s->cmd, text);
 }
 
@@ -327,8 +329,11 @@ filter_command(struct session *s, struct slice *line)
 static struct smtp_reply may_wait
 answer_command(struct session *s, struct slice line)
 {
-    if (filter_command(s, &line) == 0)
+    if (filter_command(s, &line) == 0) {
+        if (s->server->set.smtputf8_enable && text_has_8bit(line) && !text_is_utf8(line))
+            return smtp_reply(s->cmd, 500, "5.5.2", "Error: bad UTF-8 syntax");
         return run_command(s, line);
+    }
     log_warning("%s: %s", s->client, s->err.text);
     return smtp_reply(s->cmd, 451, "4.3.0", "Temporary lookup failure");
 }

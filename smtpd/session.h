@@ -46,10 +46,10 @@ struct session {
     const char *helo;     /* helo_name, or NULL: not said yet */
     char helo_name[SESSION_HELO_SIZE];
     const char *sasl_method, *sasl_username; /* of a client that has logged in; else NULL */
-    bool hold_mail; /* its login has sent too much */
-    struct effects effects;                 /* what was asked for before MAIL */
-    const char *instance;                   /* see session_instance() */
-    const char *denied; /* the client may not do anything: why (smtpd_delay_reject = no) */
+    bool hold_mail;                          /* its login has sent too much */
+    struct effects effects;                  /* what was asked for before MAIL */
+    const char *instance;                    /* see session_instance() */
+    const char *denied;                      /* the client may not do anything: why (smtpd_delay_reject = no) */
 
     struct xforward *xforward; /* NULL: nothing was forwarded */
 
@@ -104,5 +104,9 @@ const char *session_fingerprint(struct session *, bool of_key);
 /* Logs "connect from"; "lost connection after", "disconnect from" with the counts of commands. */
 void session_log_connect(struct session *);
 void session_log_end(struct session *);
+
+/* cmd_mail.c: an address that is not ASCII. declared: the client said SMTPUTF8. what: "sender", for the log. -1: *refusal. */
+int mail_check_utf8(struct session *, const char *what, const char *address, bool declared,
+                    struct smtp_reply *refusal) MUST_USE;
 
 #endif

@@ -26,6 +26,7 @@ transaction_new(const struct session *s, const struct smtp_mail *mail)
     t->body = mail->body;
     t->envid = arena_strdup(arena, mail->envid);
     t->ret = mail->ret;
+    t->sendopts = mail->smtputf8 ? SENDOPT_SMTPUTF8 : 0;
     t->verp = arena_strdup(arena, mail->xverp ? mail->xverp : "");
     t->declared_size = mail->size;
     t->sasl_sender = "";
@@ -109,6 +110,7 @@ transaction_envelope(const struct session *s, const struct transaction *t)
     e.rewrite_context = t->is_local ? "local" : "remote";
     e.envelope_id = t->envid;
     e.ret_flags = t->ret;
+    e.sendopts = t->sendopts;
     e.verp = t->verp;
     e.sender = t->sender;
     e.encoding = t->body;

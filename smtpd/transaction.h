@@ -29,10 +29,11 @@ struct transaction {
     const char *body; /* "7bit", "8bit", "" */
     const char *envid;
     int ret;
-    const char *verp; /* two delimiters, or "" */
+    int sendopts;            /* SENDOPT_... */
+    const char *verp;        /* two delimiters, or "" */
     int64_t declared_size;   /* SIZE= */
     const char *sasl_sender; /* AUTH=; "" */
-    bool is_local; /* the client is in local_header_rewrite_clients */
+    bool is_local;           /* the client is in local_header_rewrite_clients */
     struct effects effects;
     char queue_id[QUEUE_ID_SIZE]; /* "" until the first recipient is accepted */
     int64_t number;               /* in the queue id */

@@ -23,8 +23,8 @@ enum {
     ROLE_RESOLVER = 1 << 8,
     ROLE_ANVIL = 1 << 9,
     ROLE_SHOWQ = 1 << 10,
-    ROLE_TOOL = 1 << 11, /* postsuper, postqueue, postcat */
-    ROLE_FRONT = 1 << 12, /* imapd, pop3d: before the login */
+    ROLE_TOOL = 1 << 11,   /* postsuper, postqueue, postcat */
+    ROLE_FRONT = 1 << 12,  /* imapd, pop3d: before the login */
     ROLE_READER = 1 << 13, /* imap-session, pop3-session */
     ROLE_AUTH = 1 << 15,   /* 14 is proxymap's: lib/table/proxy_messages.h */
 };
@@ -52,21 +52,27 @@ enum { RCPT_TODO, RCPT_DONE, RCPT_CANCELLED };
 enum { RET_FULL = 1, RET_HEADERS = 2 };
 
 /* envelope.sendopts, as in a queue file's size record */
-enum { SENDOPT_SMTPUTF8 = 1, SENDOPT_UTF8_HEADER = 2, SENDOPT_UTF8_SENDER = 4, SENDOPT_TLS_NOT_REQUIRED = 16,
-       SENDOPT_REQUIRETLS = 32 };
+enum {
+    SENDOPT_SMTPUTF8 = 1,
+    SENDOPT_UTF8_HEADER = 2,
+    SENDOPT_UTF8_SENDER = 4,
+    SENDOPT_TLS_NOT_REQUIRED = 16,
+    SENDOPT_REQUIRETLS = 32
+};
 
 /* envelope.content_flags */
 enum { CONTENT_8BIT = 1, CONTENT_NUL = 2, CONTENT_HAS_HEADER_END = 4 };
 
 /* envelope.submit_flags */
 enum {
-    SUBMIT_INTERNAL = 1,       /* our own notice: no checks of the header, no bounce if too many hops */
-    SUBMIT_HOLD = 2,           /* goes to the hold queue */
+    SUBMIT_INTERNAL = 1, /* our own notice: no checks of the header, no bounce if too many hops */
+    SUBMIT_HOLD = 2,     /* goes to the hold queue */
     SUBMIT_DISCARD = 4,
     SUBMIT_NO_HEADER_CHECKS = 8,
     SUBMIT_NO_ADDRESS_MAPPINGS = 16,
     SUBMIT_NO_MILTERS = 32,
-    SUBMIT_FILTERED = 64, /* our own notice, whose content is checked nevertheless (internal_mail_filter_classes) */
+    SUBMIT_DETECT_UTF8 = 128, /* smtputf8_autodetect_classes: SMTPUTF8 if it is found to need that */
+    SUBMIT_FILTERED = 64,     /* our own notice, whose content is checked nevertheless (internal_mail_filter_classes) */
 };
 
 /* msg_deliver.flags */
@@ -83,14 +89,15 @@ enum { BOUNCE_FAILED, BOUNCE_DELAYED, BOUNCE_SUCCESS, BOUNCE_VERIFY };
 
 /* route_answer.flags: one class, and what went wrong */
 enum {
-    ROUTE_LOCAL = 1,      /* the domain is in mydestination (or inet_interfaces) */
-    ROUTE_ALIAS = 2,      /* virtual_alias_domains */
-    ROUTE_VIRTUAL = 4,    /* virtual_mailbox_domains */
-    ROUTE_RELAY = 8,      /* relay_domains */
+    ROUTE_LOCAL = 1,   /* the domain is in mydestination (or inet_interfaces) */
+    ROUTE_ALIAS = 2,   /* virtual_alias_domains */
+    ROUTE_VIRTUAL = 4, /* virtual_mailbox_domains */
+    ROUTE_RELAY = 8,   /* relay_domains */
     ROUTE_DEFAULT = 16,
-    ROUTE_ERROR = 32,     /* the address can't be routed: reason; permanent */
-    ROUTE_FAIL = 64,      /* a look-up failed: reason; temporary, never taken for "no" */
-    ROUTE_ROUTED = 128,   /* has routing characters in the local part: percent hack, bang path, @ in quotes, source route */
+    ROUTE_ERROR = 32, /* the address can't be routed: reason; permanent */
+    ROUTE_FAIL = 64,  /* a look-up failed: reason; temporary, never taken for "no" */
+    ROUTE_ROUTED =
+        128, /* has routing characters in the local part: percent hack, bang path, @ in quotes, source route */
 };
 enum { ROUTE_CLASSES = ROUTE_LOCAL | ROUTE_ALIAS | ROUTE_VIRTUAL | ROUTE_RELAY | ROUTE_DEFAULT };
 
@@ -104,10 +111,10 @@ enum {
 };
 /* msg_user_job.flags */
 enum {
-    USER_JOB_DEVICES = 1,      /* store_target.devices */
+    USER_JOB_DEVICES = 1, /* store_target.devices */
     USER_JOB_STRICT_OWNER = 2,
     USER_JOB_DOTLOCK_TRY = 4,
-    USER_JOB_NEEDS_HOME = 8,   /* defer if directory is missing */
+    USER_JOB_NEEDS_HOME = 8, /* defer if directory is missing */
 };
 /* msg_user_done.result */
 enum {
@@ -120,10 +127,10 @@ enum {
 /* msg_dns_answer.status */
 enum {
     DNS_FOUND,
-    DNS_NODATA,   /* the name exists, without such a record */
+    DNS_NODATA, /* the name exists, without such a record */
     DNS_NXDOMAIN,
-    DNS_FAIL,     /* temporary: SERVFAIL, time-out, bogus */
-    DNS_INVALID,  /* the name is no domain name */
+    DNS_FAIL,    /* temporary: SERVFAIL, time-out, bogus */
+    DNS_INVALID, /* the name is no domain name */
 };
 
 #endif

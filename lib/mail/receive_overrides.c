@@ -28,3 +28,14 @@ receive_overrides_parse(const char *list, unsigned *flags, bool *unlisted, struc
     }
     return 0;
 }
+
+unsigned
+smtputf8_autodetect(const char *classes, const char *class)
+{
+    struct slice rest = slice_from(classes), word;
+
+    while (slice_word(&rest, ", \t\r\n", &word))
+        if (slice_equal_text_fold(word, class) || slice_equal_text_fold(word, "all"))
+            return SUBMIT_DETECT_UTF8;
+    return 0;
+}

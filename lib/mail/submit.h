@@ -28,6 +28,9 @@ int may_wait submitter_send(struct submitter *, struct arena *, const struct env
 /* The value of receive_override_options: words to SUBMIT_NO_... flags; *unlisted: no_unknown_recipient_checks. */
 int receive_overrides_parse(const char *list, unsigned *flags, bool *unlisted, struct err *) MUST_USE;
 
+/* SUBMIT_DETECT_UTF8 if mail of the class ("smtpd", "sendmail") is one of smtputf8_autodetect_classes, else 0. */
+unsigned smtputf8_autodetect(const char *classes, const char *class);
+
 /* A larger one, or one of unknown size, in pieces (wire form). finish gives the answer, which lives in the arena; abort
  * throws it away. Both end the submission. When cleanup refuses in the midst of it, further writes do nothing, and finish
  * tells what it said. */

@@ -73,6 +73,7 @@ enum {
     S = SANDBOX_STORE,
     X = SANDBOX_MAILBOXES,
     G = SANDBOX_IDS,
+    W = SANDBOX_SPACE,
     T = SANDBOX_THREADS,
     N = SANDBOX_NAMES,
     L = SANDBOX_LIBRARIES,
@@ -191,7 +192,7 @@ static const struct row rows[] = {
     CALL(S, renameat2),
     SELDOM(S, linkat),    /* where renameat2() can't do without overwriting; copies within a file system */
     CALL(S | L, ftruncate),
-    CALL(S, fstatfs),
+    CALL(S | W, fstatfs),
     CALL(S, uname),         /* the host's name, in names of files */
     CALL(S, fgetxattr),     /* marks at an mbox that is being written */
     CALL(S, fsetxattr),

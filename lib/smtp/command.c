@@ -140,6 +140,8 @@ mail_parameter(struct arena *arena, unsigned allow, const struct parameter *p, s
                                                               : 0;
         if (!mail->ret)
             return refuse_value(arena, p, refusal);
+    } else if ((allow & SMTP_SMTPUTF8) && !p->has_value && slice_equal_text_fold(p->keyword, "SMTPUTF8")) {
+        mail->smtputf8 = true;
     } else if ((allow & SMTP_XVERP) && slice_equal_text_fold(p->keyword, "XVERP")) {
         if (p->has_value && p->value.len == 0)
             return refuse_value(arena, p, refusal);

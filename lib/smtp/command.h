@@ -21,10 +21,11 @@ struct smtp_command smtp_command_split(struct slice line);
 enum {
     SMTP_STRICT = 1, /* RFC 5321 addresses only: strict_rfc821_envelopes */
     SMTP_DSN = 2,    /* the extension was announced */
-    SMTP_UTF8 = 4,
+    SMTP_UTF8 = 4,   /* addresses in UTF-8 */
     SMTP_AUTH = 8,
     SMTP_XVERP = 32,
-    SMTP_DASH = 16, /* addresses that begin with "-": allow_min_user */
+    SMTP_DASH = 16,     /* addresses that begin with "-": allow_min_user */
+    SMTP_SMTPUTF8 = 64, /* the extension was announced (RFC 6531) */
 };
 
 struct smtp_mail {
@@ -34,7 +35,8 @@ struct smtp_mail {
     const char *envid;  /* decoded; "" */
     const char *auth;   /* AUTH=, decoded; "<>" stands for nobody; NULL: not given */
     int ret;            /* RET_... of messages.h; 0 */
-    const char *xverp;  /* XVERP=, as it was given; "" without a value; NULL: not given */
+    bool smtputf8;
+    const char *xverp; /* XVERP=, as it was given; "" without a value; NULL: not given */
 };
 
 struct smtp_rcpt {
