@@ -41,6 +41,33 @@ def test_old_defaults_are_named_in_the_log_where_they_act(make_mail, sink):
     assert not mail.complaints()
 
 
+def test_old_defaults_that_let_a_client_in_are_named(make_mail, sink):
+    mail = old_mail(make_mail, sink, smtpd_recipient_restrictions="check_client_access static:OK, permit_mynetworks, reject_unauth_destination")
+    with Client(port=mail.port) as client:
+        client.ehlo()
+        client.cmd("MAIL FROM:<a@src.test>")
+        assert client.cmd("RCPT TO:<b@far.test>").code == 250
+    mail.wait_log(rf'{OLD} "smtpd_relay_restrictions = \(empty\)" to avoid "Relay access denied" error for recipient "b@far\.test" from client ')
+    with open(f"{mail.etc}/main.cf", encoding="ascii") as f:
+        kept = [line for line in f if not line.startswith(("mynetworks ", "smtpd_recipient_restrictions "))]
+    with open(f"{mail.etc}/main.cf", "w", encoding="ascii") as f:
+        f.writelines(kept + ["smtpd_recipient_restrictions = permit_mynetworks, reject_unauth_destination\n"])
+    mail.stop()
+    mail.start()
+    with Client(port=mail.port) as client:
+        client.ehlo()
+        client.cmd("MAIL FROM:<a@src.test>")
+        assert client.cmd("RCPT TO:<b@far.test>").code == 250
+    mail.wait_log(rf'{OLD} mynetworks_style=subnet to permit request from client "unknown\[127\.0\.0\.1\]"')
+
+
+def test_mail_is_not_taken_where_room_is_short(make_mail, sink):
+    mail = make_mail(relay=sink, settings={"queue_minfree": "9000000000000000"})
+    answer = send("a@src.test", ["b@far.test"], b"\r\nx\r\n", port=mail.port)
+    assert (answer.code, answer.enhanced) == (452, "4.3.1")
+    mail.wait_log(r"warning: not enough free space in mail queue: \d+ bytes < queue_minfree")
+
+
 def test_nothing_is_said_of_what_is_set(make_mail, sink):
     mail = old_mail(make_mail, sink, append_dot_mydomain="yes", relay_domains="$mydestination", smtpd_relay_before_recipient_restrictions="no")
     with Client(port=mail.port) as client:
