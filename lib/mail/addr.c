@@ -132,6 +132,26 @@ skip_blanks(struct cursor *c)
         c->at++;
 }
 
+/* A quoted string without a domain may hold an '@', and is then an address like any other. What follows it there is one with us and on the
+ * way to the next host, so that it must look like a domain: no blank, no '>'. */
+static int
+check_inner_domain(const struct cursor *c, const struct buf *raw, struct err *err)
+{
+    const char *at = raw->len > 0 ? memrchr(raw->ptr, '@', raw->len) : NULL;
+    struct cursor inner = *c;
+    struct buf domain = {0};
+
+    if (!at)
+        return 0;
+    inner.at = at + 1;
+    inner.end = raw->ptr + raw->len;
+    int result = take_domain(&inner, &domain, err);
+    buf_release(&domain);
+    if (result == 0 && inner.at < inner.end)
+        result = err_set(err, ERR_SYNTAX, "character not allowed in domain");
+    return result;
+}
+
 static int
 take_mailbox(struct cursor *c, struct buf *raw, struct err *err)
 {
@@ -149,8 +169,9 @@ take_mailbox(struct cursor *c, struct buf *raw, struct err *err)
             return -1;
         if (raw->len == before)
             return err_set(err, ERR_SYNTAX, "empty domain");
+        return 0;
     }
-    return 0;
+    return check_inner_domain(c, raw, err);
 }
 
 static int
