@@ -4,7 +4,8 @@
 
 unit      cmocka programs; every test in them counts, and so does a program that dies or hangs
 valgrind  the same under Valgrind: a program is one test, which fails on any error or leak that Valgrind reports
-fuzz      fuzz targets, FUZZ_SECONDS each, from the seeds in tests/fuzz/seeds; a target is one test
+fuzz      fuzz targets from the seeds in tests/fuzz/seeds, for FUZZ_SECONDS each; if that is not set, for four, in the same order of inputs
+          each time, so that a change is judged by itself and not by luck; a target is one test
 
 The last line is "RESULT passed failed".
 """
@@ -30,7 +31,8 @@ def command(kind, build, program, scratch):
     corpus = os.path.join(scratch, "corpus")  # libFuzzer writes what it finds into the first directory
     os.mkdir(corpus)
     seeds = os.path.join(HERE, "fuzz", "seeds", os.path.basename(program).removeprefix("fuzz_"))
-    return [path, f"-max_total_time={FUZZ_SECONDS}", corpus] + ([seeds] if os.path.isdir(seeds) else [])
+    dice = [] if "FUZZ_SECONDS" in os.environ else ["-seed=1"]
+    return [path, f"-max_total_time={FUZZ_SECONDS}", *dice, corpus] + ([seeds] if os.path.isdir(seeds) else [])
 
 
 def run(kind, build, program):
