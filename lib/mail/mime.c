@@ -171,11 +171,14 @@ skip_blanks(struct slice *rest)
     }
 }
 
+/* What it takes of the arena is as long as the string: a field may hold tens of thousands of them. */
 static struct slice
 take_quoted(struct arena *arena, struct slice *rest)
 {
-    char *out = arena_alloc(arena, rest->len + 1);
-    size_t len = 0, i = 1;
+    size_t len = 0, i = 1, end = 1;
+    while (end < rest->len && rest->ptr[end] != '"')
+        end += rest->ptr[end] == '\\' && end + 1 < rest->len ? 2 : 1;
+    char *out = arena_alloc(arena, end + 1);
     for (; i < rest->len && rest->ptr[i] != '"'; i++) {
         if (rest->ptr[i] == '\\' && i + 1 < rest->len)
             i++;
