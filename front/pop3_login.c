@@ -10,7 +10,8 @@ enum { BAD_COMMANDS = 20, LINE_LIMIT = 4096 };
 
 struct dialogue {
     struct connection *c;
-    char *user; /* of USER; NULL: none yet */
+    bool has_user;
+    struct buf user; /* of USER: one at a time, however often a client says it */
 };
 
 static int may_wait
@@ -93,7 +94,9 @@ cmd_user(struct dialogue *d, struct slice args)
     } else if (args.len == 0) {
         stream_write_text(c->stream, "-ERR A name is expected.\r\n");
     } else {
-        d->user = arena_strndup(c->arena, args.ptr, args.len);
+        buf_clear(&d->user);
+        buf_append_slice(&d->user, args);
+        d->has_user = true;
         stream_write_text(c->stream, "+OK\r\n");
     }
 }
@@ -103,13 +106,13 @@ cmd_pass(struct dialogue *d, struct slice args)
 {
     struct connection *c = d->c;
     struct auth_step step;
-    if (!d->user) {
+    if (!d->has_user) {
         stream_write_text(c->stream, "-ERR USER comes first.\r\n");
         return false;
     }
-    struct slice user = slice_from(d->user), password = arena_slice(c->cmd, args);
-    d->user = NULL;
-    int result = front_password(c, user, password, &step);
+    struct slice password = arena_slice(c->cmd, args);
+    d->has_user = false;
+    int result = front_password(c, buf_slice(&d->user), password, &step);
     auth_wipe((void *)(uintptr_t)password.ptr, password.len);
     return result < 0 ? cannot_ask(c) : after_login(c, "USER", &step);
 }
@@ -150,7 +153,7 @@ cmd_stls(struct dialogue *d)
         return false;
     }
     stream_write_text(c->stream, "+OK Begin TLS negotiation now.\r\n");
-    d->user = NULL;
+    d->has_user = false;
     return front_start_tls(c) < 0;
 }
 
@@ -184,10 +187,10 @@ run(struct dialogue *d, struct slice line, bool *bad)
     return false;
 }
 
-void
-pop3_login(struct connection *c)
+static void may_wait
+talk(struct dialogue *d)
 {
-    struct dialogue d = {.c = c};
+    struct connection *c = d->c;
     unsigned wrong = 0;
     stream_write_text(c->stream, "+OK ready.\r\n");
     while (wrong < BAD_COMMANDS) {
@@ -205,10 +208,18 @@ pop3_login(struct connection *c)
             stream_write_text(c->stream, "-ERR Malformed line.\r\n");
             return;
         }
-        if (run(&d, line, &bad) || !c->stream || c->relay_fd >= 0)
+        if (run(d, line, &bad) || !c->stream || c->relay_fd >= 0)
             return;
         wrong += bad;
         arena_reset(c->cmd);
     }
     stream_write_text(c->stream, "-ERR Too many errors.\r\n");
+}
+
+void
+pop3_login(struct connection *c)
+{
+    struct dialogue d = {.c = c};
+    talk(&d);
+    buf_release(&d.user);
 }
