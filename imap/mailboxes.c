@@ -27,7 +27,7 @@ struct mailboxes {
     char *inbox; /* an mbox; NULL: a Maildir */
     int fd;
     struct open_mailbox *open; /* in use, and the last that were: these have no users */
-    struct index *index; /* NULL: there is none */
+    struct index *index;       /* NULL: there is none */
     int inotify;
     struct task_fd tfd;
 };
@@ -399,8 +399,8 @@ mailbox_watch(struct mailboxes *m, struct open_mailbox *box)
         return;
     path_of(m, box->name, &path);
     if (m->inbox) {
-        box->watch = inotify_add_watch(m->inotify, buf_text(&path),
-                                       IN_MODIFY | IN_ATTRIB | IN_MOVE_SELF | IN_DELETE_SELF);
+        box->watch =
+            inotify_add_watch(m->inotify, buf_text(&path), IN_MODIFY | IN_ATTRIB | IN_MOVE_SELF | IN_DELETE_SELF);
         buf_release(&path);
         return;
     }
@@ -566,9 +566,18 @@ static int
 rename_one(struct mailboxes *m, const char *from, const char *to, struct err *err)
 {
     struct buf old = {0}, new = {0};
+    struct stat st;
     entry_of(m, from, &old);
     entry_of(m, to, &new);
-    int result = renameat(m->fd, buf_text(&old), m->fd, buf_text(&new)) < 0 ? err_errno(err, "rename %s", from) : 0;
+    /* What is there already, be it no mailbox, stays. A file system that can't promise that is asked before. */
+    int result = renameat2(m->fd, buf_text(&old), m->fd, buf_text(&new), RENAME_NOREPLACE);
+    if (result < 0 && (errno == EINVAL || errno == ENOSYS)) {
+        errno = EEXIST;
+        if (fstatat(m->fd, buf_text(&new), &st, AT_SYMLINK_NOFOLLOW) < 0)
+            result = renameat(m->fd, buf_text(&old), m->fd, buf_text(&new));
+    }
+    if (result < 0)
+        err_errno(err, "rename %s", from);
     buf_release(&old);
     buf_release(&new);
     return result;
@@ -619,9 +628,12 @@ mailbox_rename(struct mailboxes *m, const char *from, const char *to, struct err
         found = true;
         if (is_open(m, names[i]))
             result = err_set(err, ERR_TEMP, "the mailbox is in use by another session");
-        else
-            result = rename_one(m, names[i], arena_printf(arena, "%s%s", to, names[i] + len), err);
+        else if (mailbox_exists(m, arena_printf(arena, "%s%s", to, names[i] + len)))
+            result = err_set(err, ERR_PERM, "a mailbox below the new name exists already");
     }
+    for (size_t i = 0; result == 0 && i < count; i++)
+        if (strncmp(names[i], from, len) == 0 && (names[i][len] == '\0' || names[i][len] == MAILBOX_SEPARATOR))
+            result = rename_one(m, names[i], arena_printf(arena, "%s%s", to, names[i] + len), err);
     arena_free(&arena);
     if (result == 0 && !found)
         return err_set(err, ERR_PERM, "no such mailbox");

@@ -152,6 +152,13 @@ def test_other_mailboxes(server):
     assert ok(c.select("Sent")) == [b"2"] and b"two" in ok(c.fetch("2", "BODY[HEADER]"))[0][1]
     ok(c.rename("Lists.a", "Lists.b"))
     assert ok(c.select('"Lists.b"')) == [b"1"]
+    ok(c.create("New.b")), ok(c.create("Lists.c"))
+    assert c.rename("Lists", "New")[0] == "NO" and c.rename("Sent", "New.b")[0] == "NO", "New.b would be lost"
+    with open(f"{server.box(4)}.d/notes", "w") as f:
+        f.write("no mailbox\n")
+    assert c.rename("Lists.c", "notes")[0] == "NO"
+    with open(f"{server.box(4)}.d/notes") as f:
+        assert f.read() == "no mailbox\n"
     ok(c.subscribe("Sent"))
     assert b"Sent" in ok(c.lsub())[0]
     ok(c.select("INBOX")), ok(c.delete("Sent"))
