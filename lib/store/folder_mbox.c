@@ -14,6 +14,7 @@
 #include "lib/store/mbox_repair.h"
 
 #define LAST_UID_BELIEVED (UINT32_MAX - (1U << 24))
+enum { KEYWORD_LIMIT = 250 }; /* bytes */
 enum { DIGEST_REACH = 1000 }; /* messages that another program may have taken out at once, for messages without X-UID */
 
 /* Set once, when the process starts. */
@@ -59,6 +60,18 @@ mbox_add(struct folder *folder, struct mbox_message *m)
     folder_insert(folder, &m->message);
 }
 
+/* A sender can put words into these fields: only what may stand in an answer of IMAP is one. */
+static bool
+is_keyword(struct slice word)
+{
+    if (word.len == 0 || word.len > KEYWORD_LIMIT)
+        return false;
+    for (size_t i = 0; i < word.len; i++)
+        if (word.ptr[i] <= ' ' || word.ptr[i] >= 0x7f || strchr("(){%*\"\\]", word.ptr[i]))
+            return false;
+    return true;
+}
+
 /* Numbers of keywords follow the list in the first message, as far as it goes. */
 static uint32_t
 keyword_bits(struct folder *folder, struct slice names, bool only_name)
@@ -66,6 +79,8 @@ keyword_bits(struct folder *folder, struct slice names, bool only_name)
     uint32_t bits = 0;
     struct slice word;
     while (slice_word(&names, " \t\r\n", &word)) {
+        if (!is_keyword(word))
+            continue;
         int number = folder_find_keyword(folder, word);
         for (unsigned i = 0; number < 0 && i < FOLDER_KEYWORDS; i++)
             if (!folder->keywords[i]) {
@@ -146,6 +161,8 @@ static void
 take_base(struct folder *folder, const struct mbox_found *first, int fd)
 {
     struct mbox_folder *b = mbox_of(folder);
+    if (!folder->uid_validity) /* what the first message says may be a sender's word: UIDs go on where they were */
+        mbox_recall_base(folder, fd);
     b->base_validity = first ? first->own.uid_validity : 0;
     b->base_last = first ? first->own.last_uid : 0;
     if (b->base_last > LAST_UID_BELIEVED) /* mail from outside can say so, and there would be no UIDs left */
@@ -157,8 +174,6 @@ take_base(struct folder *folder, const struct mbox_found *first, int fd)
         }
         folder->uid_validity = b->base_validity;
         folder->next_uid = 1;
-    } else if (!folder->uid_validity) {
-        mbox_recall_base(folder, fd);
     }
     if (b->base_validity && b->base_last >= folder->next_uid && b->base_last < UINT32_MAX)
         folder->next_uid = b->base_last + 1;

@@ -269,6 +269,34 @@ test_forged_fields_are_not_believed(void **state)
 }
 
 static void
+test_a_senders_keywords_and_numbers(void **state)
+{
+    (void)state;
+    static const char first[] =
+        "From a Tue Nov 24 05:20:11 2026\nX-IMAPbase: 7 0000000000 ) \\Deleted fine\nX-Keywords: ) BODY[] \"x\" ( good\n"
+        "Subject: one\n\nx\n\n";
+    write_file(first);
+    struct folder *folder = open_folder();
+    assert_string_equal(folder_keyword(folder, 0), "fine");
+    assert_string_equal(folder_keyword(folder, 1), "good");
+    assert_null(folder_keyword(folder, 2));
+    assert_int_equal(folder_at(folder, 0)->keywords, 2);
+    assert_int_equal(folder_at(folder, 0)->uid, 1);
+    assert_int_equal(folder_expunge(folder, folder_at(folder, 0), &err), 0);
+    assert_int_equal(folder_settle(folder, &err), 0);
+    folder_close(&folder);
+
+    /* The same once more, into the emptied mailbox: its numbers go on. */
+    add_to_file(first);
+    folder = open_folder();
+    assert_int_equal(folder_uid_validity(folder), 7);
+    assert_int_equal(folder_count(folder), 1);
+    assert_int_equal(folder_at(folder, 0)->uid, 2);
+    folder_close(&folder);
+    unlink(path); /* with its mark */
+}
+
+static void
 test_what_is_no_mbox_is_left(void **state)
 {
     (void)state;
@@ -520,6 +548,7 @@ main(void)
         cmocka_unit_test(test_expunge_keeps_the_others),
         cmocka_unit_test(test_append_and_copy),
         cmocka_unit_test(test_forged_fields_are_not_believed),
+        cmocka_unit_test(test_a_senders_keywords_and_numbers),
         cmocka_unit_test(test_what_is_no_mbox_is_left),
         cmocka_unit_test(test_a_killed_rewrite_is_taken_back),
         cmocka_unit_test(test_a_killed_rewrite_is_ended),
