@@ -489,7 +489,17 @@ remove_option(struct master_service *service, const char *name)
     }
 }
 
-/* Where it is there already, else at the end. */
+/* Behind it come arguments that mean something else: the command of spawn, the flags of pipe. */
+static size_t
+options_end(const struct master_service *service)
+{
+    size_t i = 0;
+    while (i < service->arg_count && service->args[i][0] == '-')
+        i += strcmp(service->args[i], "-o") == 0 ? 2 : 1;
+    return i < service->arg_count ? i : service->arg_count;
+}
+
+/* Where it is there already, else behind the other options. */
 static void
 set_option(struct postconf *pc, struct master_service *service, const char *name, const char *value)
 {
@@ -503,10 +513,11 @@ set_option(struct postconf *pc, struct master_service *service, const char *name
     if (found)
         return;
     char **args = arena_array(pc->arena, service->arg_count + 3, sizeof(*args));
-    if (service->arg_count > 0)
-        memcpy(args, service->args, service->arg_count * sizeof(*args));
-    args[service->arg_count] = arena_strdup(pc->arena, "-o");
-    args[service->arg_count + 1] = setting;
+    size_t end = options_end(service);
+    for (size_t i = 0; i < service->arg_count; i++)
+        args[i < end ? i : i + 2] = service->args[i];
+    args[end] = arena_strdup(pc->arena, "-o");
+    args[end + 1] = setting;
     service->args = args;
     service->arg_count += 2;
 }

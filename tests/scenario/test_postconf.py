@@ -155,6 +155,12 @@ def test_edits_master_cf(files, args, master):
     assert files.read("master.cf") == master
 
 
+def test_an_option_stands_before_what_the_service_runs(files):
+    files.run("-M", "policy/unix=policy unix - n n - - spawn -o b=2 user=nobody argv=/x")
+    files.run("-P", "policy/unix/a=1")
+    assert files.read("master.cf").endswith("spawn\n    -o b=2\n    -o a=1\n    user=nobody argv=/x\n")
+
+
 def test_all_fields_at_once_keep_arguments_and_comments(files):
     files.run("-F", "*/*/chroot=n")
     text = files.read("master.cf")
