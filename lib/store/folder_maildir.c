@@ -499,7 +499,7 @@ maildir_sync(struct folder *folder, struct err *err)
     if (is_unchanged(folder, &cur, &new) ||
         (!maildir_of(folder)->is_scanned && maildir_open_from_index(folder, &cur, &new)))
         return 0;
-    clock_gettime(CLOCK_REALTIME, &now);
+    clock_gettime(CLOCK_REALTIME_COARSE, &now); /* what files are stamped with */
     maildir_name_all(folder);
     int result = rescan(folder, &scan, err);
     scan_release(&scan);

@@ -24,11 +24,20 @@ enum {
 
 /* ---- reading ---- */
 
-/* Opens the message's file; where another program has renamed it, looks for its new name. */
+/* Another program has renamed the message's file: looks for it. NULL: it is gone, or all is numbered anew, and the number another's. */
+static int
+find_again(struct folder *folder, uint32_t validity, uint32_t uid, struct folder_message **message, struct err *err)
+{
+    if (maildir_sync_anew(folder, err) < 0)
+        return -1;
+    *message = folder_uid_validity(folder) == validity ? folder_find(folder, uid) : NULL;
+    return 0;
+}
+
 static int
 open_message(struct folder *folder, struct folder_message *message, struct err *err)
 {
-    uint32_t uid = message->uid;
+    uint32_t uid = message->uid, validity = folder_uid_validity(folder);
     for (unsigned tries = 0; message && tries < RENAME_TRIES; tries++) {
         if (maildir_has_name(folder, message)) {
             int fd =
@@ -38,9 +47,8 @@ open_message(struct folder *folder, struct folder_message *message, struct err *
             if (errno != ENOENT)
                 return err_errno(err, "open %s", message->file);
         }
-        if (maildir_sync_anew(folder, err) < 0)
+        if (find_again(folder, validity, uid, &message, err) < 0)
             return -1;
-        message = folder_find(folder, uid);
     }
     return err_set(err, ERR_PERM, "the message is gone");
 }
@@ -81,12 +89,20 @@ maildir_time(struct folder *folder, struct folder_message *message)
 
 /* ---- changing ---- */
 
+/* What became of a set that another program changed from old to now, when it was to become wanted. */
+static uint32_t
+merge_bits(uint32_t old, uint32_t wanted, uint32_t now)
+{
+    return (now & ~(old & ~wanted)) | (wanted & ~old);
+}
+
 int
 maildir_set_flags(struct folder *folder, struct folder_message *message, unsigned flags, uint32_t keywords, bool *gone,
                   struct err *err)
 {
     char name[NAME_SIZE];
-    uint32_t uid = message->uid;
+    uint32_t uid = message->uid, validity = folder_uid_validity(folder);
+    uint32_t old_flags = message->flags, old_keywords = message->keywords;
     for (unsigned tries = 0; tries < RENAME_TRIES; tries++) {
         if (maildir_has_name(folder, message)) {
             if (message->name.len + 80 > sizeof(name))
@@ -102,13 +118,16 @@ maildir_set_flags(struct folder *folder, struct folder_message *message, unsigne
             if (errno != ENOENT)
                 return err_errno(err, "rename %s", message->file);
         }
-        if (maildir_sync_anew(folder, err) < 0)
+        if (find_again(folder, validity, uid, &message, err) < 0)
             return -1;
-        message = folder_find(folder, uid);
         if (!message) {
             *gone = true;
             return 0;
         }
+        flags = merge_bits(old_flags, flags, message->flags);
+        keywords = merge_bits(old_keywords, keywords, message->keywords);
+        old_flags = message->flags;
+        old_keywords = message->keywords;
     }
     return err_set(err, ERR_TEMP, "another program keeps renaming the message");
 }
@@ -116,7 +135,8 @@ maildir_set_flags(struct folder *folder, struct folder_message *message, unsigne
 int
 maildir_expunge(struct folder *folder, struct folder_message *message, struct err *err)
 {
-    uint32_t uid = message->uid;
+    uint32_t uid = message->uid, validity = folder_uid_validity(folder);
+    bool was_deleted = message->flags & FLAG_DELETED;
     for (unsigned tries = 0; message && tries < RENAME_TRIES; tries++) {
         if (maildir_has_name(folder, message)) {
             if (unlinkat(maildir_dir_fd(folder, message), message->file, 0) == 0)
@@ -124,9 +144,10 @@ maildir_expunge(struct folder *folder, struct folder_message *message, struct er
             if (errno != ENOENT)
                 return err_errno(err, "remove %s", message->file);
         }
-        if (maildir_sync_anew(folder, err) < 0)
+        if (find_again(folder, validity, uid, &message, err) < 0)
             return -1;
-        message = folder_find(folder, uid);
+        if (message && was_deleted && !(message->flags & FLAG_DELETED))
+            return 0; /* somebody wants it after all */
     }
     return 0;
 }

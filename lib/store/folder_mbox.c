@@ -278,7 +278,7 @@ look(struct folder *folder, struct mbox *file, struct err *err)
         if (b->fd < 0)
             return err_errno(err, "open");
     }
-    clock_gettime(CLOCK_REALTIME, &now);
+    clock_gettime(CLOCK_REALTIME_COARSE, &now); /* what files are stamped with */
     if (merge_file(folder, file->file.fd, st.st_size, err) < 0)
         return -1;
     note(b, &st);
