@@ -275,11 +275,12 @@ change_runs(struct commit *c, struct index_message *changed, size_t count, const
         size_t first = i, first_gone = j;
         if (read_run(c, number, err) < 0)
             return -1;
-        for (; i < count && changed[i].uid / INDEX_RUN == number; i++)
-            change_one(c, &changed[i]);
+        /* A number may be in both: its message went, and another has it now. */
         for (; j < gone_count && gone[j] / INDEX_RUN == number; j++)
             if (remove_one(c, gone[j], err) < 0)
                 return -1;
+        for (; i < count && changed[i].uid / INDEX_RUN == number; i++)
+            change_one(c, &changed[i]);
         if (write_run(c, number, err) < 0)
             return -1;
         if (c->place && index_change_names(c->index, c->txn, c->key, number, changed + first, c->place->names + first,

@@ -80,17 +80,17 @@ index_change_names(struct index *index, MDB_txn *txn, const struct index_key *ke
     int found = index_lookup(index, txn, k, len, &value, err);
     if (found < 0 || (found > 0 && !decode(value, names)))
         return found < 0 ? -1 : index_failed(index, MDB_CORRUPTED, "read", err);
+    for (size_t i = 0; i < gone_count; i++) {
+        struct index_name *slot = &names[gone[i] % INDEX_RUN];
+        differs = differs || slot->kind != INDEX_NAME_NONE;
+        *slot = (struct index_name){0};
+    }
     for (size_t i = 0; i < count; i++) {
         struct index_name *slot = &names[changed[i].uid % INDEX_RUN];
         if (new_names[i].kind == INDEX_NAME_NONE || is_same(slot, &new_names[i]))
             continue;
         *slot = new_names[i];
         differs = true;
-    }
-    for (size_t i = 0; i < gone_count; i++) {
-        struct index_name *slot = &names[gone[i] % INDEX_RUN];
-        differs = differs || slot->kind != INDEX_NAME_NONE;
-        *slot = (struct index_name){0};
     }
     if (!differs)
         return 0;
