@@ -88,10 +88,11 @@ reply_mark(struct slice text)
 static bool
 trim_front(struct slice *text, bool *is_reply)
 {
-    size_t blobs = 0, one, mark;
+    size_t blobs = 0, last = 0, one, mark;
     *text = slice_trim(*text);
     while ((one = blob(slice_make(text->ptr + blobs, text->len - blobs))) > 0) {
         mark = reply_mark(slice_make(text->ptr + blobs + one, text->len - blobs - one));
+        last = blobs;
         blobs += one;
         if (mark > 0)
             break;
@@ -102,12 +103,9 @@ trim_front(struct slice *text, bool *is_reply)
         *is_reply = true;
         return true;
     }
-    one = blob(*text);
-    if (one > 0 && one < text->len) {
-        *text = slice_make(text->ptr + one, text->len - one);
-        return true;
-    }
-    return false;
+    size_t off = blobs < text->len ? blobs : last; /* all at once, for there may be thousands; something stays */
+    *text = slice_make(text->ptr + off, text->len - off);
+    return off > 0;
 }
 
 struct slice

@@ -7,7 +7,7 @@
 #include "lib/base/compiler.h"
 #include "lib/mail/mime.h"
 
-enum { ADDRESSES = 1000 };
+enum { ADDRESSES = 1000, WORD_LIMIT = 1000 };
 
 /* ---- content encodings ---- */
 
@@ -139,6 +139,8 @@ mime_to_utf8(struct slice text, struct slice charset, struct buf *out)
 static size_t
 encoded_word(struct slice text, struct slice *charset, char *how, struct slice *inner)
 {
+    if (text.len > WORD_LIMIT) /* of one that has no end not all that follows is searched for it, and for the next */
+        text.len = WORD_LIMIT;
     const char *end = text.ptr + text.len, *q1, *q2, *q3;
     if (text.len < 8 || text.ptr[0] != '=' || text.ptr[1] != '?')
         return 0;
