@@ -283,8 +283,9 @@ change_runs(struct commit *c, struct index_message *changed, size_t count, const
             change_one(c, &changed[i]);
         if (write_run(c, number, err) < 0)
             return -1;
-        if (c->place && index_change_names(c->index, c->txn, c->key, number, changed + first, c->place->names + first,
-                                           i - first, gone + first_gone, j - first_gone, err) < 0)
+        if (c->place && index_change_names(c->index, c->txn, c->key, number, i > first ? changed + first : NULL,
+                                           i > first ? c->place->names + first : NULL, i - first,
+                                           j > first_gone ? gone + first_gone : NULL, j - first_gone, err) < 0)
             return -1;
     }
     return 0;
