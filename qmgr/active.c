@@ -16,6 +16,7 @@
 #include "qmgr/delivery.h"
 #include "qmgr/filing.h"
 #include "qmgr/notice.h"
+#include "qmgr/replay.h"
 #include "qmgr/routing.h"
 #include "qmgr/scan.h"
 #include "qmgr/segment.h"
@@ -294,6 +295,7 @@ on_removed(struct message *message, enum filing_result result, const struct err 
         return;
     }
     log_removed(message->id);
+    replay_removed(message);
     end(message);
 }
 

@@ -13,7 +13,6 @@
 #include "qmgr/active.h"
 #include "qmgr/message.h"
 #include "qmgr/replay.h"
-#include "qmgr/replay.h"
 #include "qmgr/scan.h"
 #include "qmgr/segment.h"
 
@@ -21,13 +20,11 @@ enum { LIST_BYTES = 12 << 20 }; /* of a list of messages: below a frame's limit 
 #define FILES_TIME SECONDS(60)
 
 static int journal_fd = -1;
-static usec_t started; /* wall clock */
 
 void
 control_init(int fd)
 {
     journal_fd = fd;
-    started = loop_now_wall();
 }
 
 static void
@@ -90,15 +87,6 @@ message_of(const struct msg_announce *announce, struct slice payload, struct err
     return message;
 }
 
-/* An earlier life of ours made a file of it, and did not come to say so. Only a message that is older than we are can have one. */
-static bool
-has_file(const struct message *message, const struct message *known)
-{
-    if (known)
-        return known->in_file;
-    return message_arrival(message) < started && replay_has_file(message->arena, message->id);
-}
-
 /* The image is one too many. */
 static void
 strike_image(struct segment *segment, struct message *message, struct link_request *request)
@@ -141,7 +129,7 @@ on_announce(struct link_request *request, struct link_message *in, void *ctx)
         message_free(&message);
         return;
     }
-    if (has_file(message, known)) {
+    if (known ? known->in_file : replay_is_filed(message)) {
         strike_image(segment, message, request);
         return;
     }

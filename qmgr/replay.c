@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "lib/base/log.h"
+#include "lib/base/map.h"
 #include "lib/mail/journal.h"
 #include "lib/mail/log_events.h"
 #include "lib/run/loop.h"
@@ -22,7 +23,8 @@
 #include "qmgr/message.h"
 #include "qmgr/segment.h"
 
-enum { NAME_LEN = 8 };
+enum { NAME_LEN = 8, REMEMBER_MOST = 100000 };
+#define REMEMBER_TIME     SECONDS(300)
 #define LOOK_THROUGH_TIME SECONDS(10)
 #define ANNOUNCE_TIME     SECONDS(2) /* after a start: cleanup processes have come back to us by then */
 #define ANNOUNCE_PAUSE    (100 * 1000)
@@ -65,6 +67,8 @@ static int journal_fd = -1;
 static bool strangers;
 static bool watching;
 static usec_t started;
+static usec_t begun;        /* wall clock */
+static struct map *removed; /* ids of messages that had a file when we began, and are done since; NULL: no more */
 
 /* One at a time. */
 static bool busy;
@@ -79,17 +83,42 @@ replay_init(const struct queue_dir *dir, int fd)
 {
     queue = dir;
     journal_fd = fd;
+    begun = loop_now_wall();
+    removed = map_new();
+}
+
+/* ---- files of an earlier life ---- */
+
+void
+replay_removed(const struct message *message)
+{
+    if (loop_now_wall() - begun > REMEMBER_TIME)
+        map_free(&removed, NULL);
+    if (removed && message_arrival(message) < begun && map_count(removed) < REMEMBER_MOST)
+        map_put_text(removed, message->id, removed);
+}
+
+static bool
+was_removed(const char *id)
+{
+    return removed && map_get_text(removed, id);
 }
 
 /* ---- in the thread ---- */
 
-bool
-replay_has_file(struct arena *arena, const char *id)
+static bool
+has_file(struct arena *arena, const char *id)
 {
     for (unsigned i = 0; queue_dir_all[i]; i++)
         if (faccessat(queue->fd, queue_dir_path(queue, arena, queue_dir_all[i], id), F_OK, AT_SYMLINK_NOFOLLOW) == 0)
             return true;
     return false;
+}
+
+bool
+replay_is_filed(const struct message *message)
+{
+    return message_arrival(message) < begun && (was_removed(message->id) || has_file(message->arena, message->id));
 }
 
 /* A crash may have come between writing why a message is deferred and writing its file. */
@@ -119,7 +148,7 @@ on_found(void *ctx, const struct journal_place *place, struct slice bytes)
         candidate->damaged++;
         return 0;
     }
-    found->has_file = replay_has_file(arena, envelope->queue_id);
+    found->has_file = has_file(arena, envelope->queue_id);
     if (!found->has_file)
         remove_log(envelope->queue_id);
     *candidate->end = found;
@@ -249,7 +278,7 @@ take_up(struct segment *segment, const struct found *found)
     message->length = found->place.length;
     known = message_find(message->id);
     segment_apply_struck(segment, found->place.offset, message->envelope);
-    if (known || found->has_file || !message_register(message)) {
+    if (known || found->has_file || was_removed(message->id) || !message_register(message)) {
         if (known)
             take_from_writer(known);
         if (!known || known->segment != segment) {

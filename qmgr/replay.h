@@ -7,15 +7,20 @@
 
 #include <stdbool.h>
 
-#include "lib/base/arena.h"
 #include "lib/base/err.h"
 #include "lib/mail/queue_dir.h"
-
-/* Is there a queue file of that id? Then an image of it is one too many: we died between making the one and striking the other. */
-bool replay_has_file(struct arena *, const char *id);
+#include "qmgr/message.h"
 
 /* journal_fd: the directory journal/. */
 void replay_init(const struct queue_dir *, int journal_fd);
+
+/* Did an earlier life of ours make a queue file of this message, which is from the journal? Then the image is one too many: we died
+ * between making the one and striking the other. It counts, too, when the file is done and gone since our start (replay_removed()). */
+bool replay_is_filed(const struct message *);
+
+/* The message's file is removed, for it is done. To be called for all messages in files; what need not be remembered is not: only
+ * files that are older than we are can have an image that nobody struck, and cleanup announces it again in our first minutes. */
+void replay_removed(const struct message *);
 
 /* All that is left there. To be called before the first delivery. */
 int may_wait replay_all(struct err *) MUST_USE;
