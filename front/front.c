@@ -267,9 +267,23 @@ front_password(struct connection *c, struct slice user, struct slice password, s
     return auth_password(c->front->auth, c->cmd, &params, user, password, loop_now() + AUTH_TIME, step, &c->err);
 }
 
+/* NULL: the client gives up. */
+static int may_wait
+ask(struct connection *c, const char *challenge, const char **response)
+{
+    enum stream_line_end ending;
+    struct slice line;
+    stream_printf(c->stream, "+ %s\r\n", challenge);
+    if (stream_read_line(c->stream, STREAM_IN_SIZE - 2, &line, &ending, &c->err) < 0)
+        return -1;
+    if (ending == STREAM_LINE_CUT)
+        return err_set(&c->err, ERR_CLOSED, "a response without end");
+    *response = slice_equal_text(line, "*") ? NULL : arena_strndup(c->cmd, line.ptr, line.len);
+    return 0;
+}
+
 int
-front_authenticate(struct connection *c, const char *mechanism, const char *initial,
-                   const struct sasl_dialogue *dialogue, struct auth_step *step)
+front_authenticate(struct connection *c, const char *mechanism, const char *initial, struct auth_step *step)
 {
     struct auth_params params = params_of(c);
     struct auth_exchange *exchange;
@@ -278,7 +292,7 @@ front_authenticate(struct connection *c, const char *mechanism, const char *init
         return -1;
     while (step->result == AUTH_CONTINUE) {
         const char *response;
-        if (dialogue->ask(c, step->challenge, &response) < 0) {
+        if (ask(c, step->challenge, &response) < 0) {
             auth_abort(&exchange);
             return -1;
         }

@@ -64,13 +64,10 @@ bool front_may_send_password(const struct connection *);
 bool front_has_tls(const struct connection *);
 int may_wait front_start_tls(struct connection *) MUST_USE; /* logs what fails */
 
-/* SASL with the client: mechanism, its initial response (NULL: none). ask() writes a challenge and reads the response (an
- * empty response is "", NULL: it gave up; -1: it has gone). Fills step. -1: c->err; also when auth can't be asked. */
-struct sasl_dialogue {
-    int (*ask)(struct connection *, const char *challenge, const char **response);
-};
+/* SASL with the client, in the form that IMAP and POP3 share ("+ challenge"): mechanism, its initial response (NULL: none). Fills
+ * step. -1: c->err, of kind ERR_SYNTAX if the client gave up, ERR_CLOSED if it has gone; also when auth can't be asked. */
 int may_wait front_authenticate(struct connection *, const char *mechanism, const char *initial,
-                                const struct sasl_dialogue *, struct auth_step *) MUST_USE;
+                                struct auth_step *) MUST_USE;
 int may_wait front_password(struct connection *, struct slice user, struct slice password, struct auth_step *) MUST_USE;
 
 /* Names of the mechanisms that may be used now, each after `prefix`. */

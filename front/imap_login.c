@@ -30,22 +30,6 @@ write_capabilities(struct connection *c, const char *before, const char *after)
     buf_release(&out);
 }
 
-static int may_wait
-ask(struct connection *c, const char *challenge, const char **response)
-{
-    enum stream_line_end ending;
-    struct slice line;
-    stream_printf(c->stream, "+ %s\r\n", challenge);
-    if (stream_read_line(c->stream, STREAM_IN_SIZE - 2, &line, &ending, &c->err) < 0)
-        return -1;
-    if (ending == STREAM_LINE_CUT)
-        return err_set(&c->err, ERR_CLOSED, "a response without end");
-    *response = slice_equal_text(line, "*") ? NULL : arena_strndup(c->cmd, line.ptr, line.len);
-    return 0;
-}
-
-static const struct sasl_dialogue dialogue = {ask};
-
 /* What followed a login that auth has judged. True: the connection is no longer ours, or over. */
 static bool may_wait
 after_login(struct connection *c, const char *tag, const char *method, const struct auth_step *step)
@@ -122,7 +106,7 @@ cmd_authenticate(struct connection *c, struct imap_input *in, const char *tag)
         stream_printf(c->stream, "%s NO [CANNOT] Unsupported authentication mechanism.\r\n", tag);
         return false;
     }
-    int result = front_authenticate(c, upper, initial, &dialogue, &step);
+    int result = front_authenticate(c, upper, initial, &step);
     return result < 0 ? cannot_ask(c, tag) : after_login(c, tag, upper, &step);
 }
 

@@ -14,22 +14,6 @@ struct dialogue {
     struct buf user; /* of USER: one at a time, however often a client says it */
 };
 
-static int may_wait
-ask(struct connection *c, const char *challenge, const char **response)
-{
-    enum stream_line_end ending;
-    struct slice line;
-    stream_printf(c->stream, "+ %s\r\n", challenge);
-    if (stream_read_line(c->stream, STREAM_IN_SIZE - 2, &line, &ending, &c->err) < 0)
-        return -1;
-    if (ending == STREAM_LINE_CUT)
-        return err_set(&c->err, ERR_CLOSED, "a response without end");
-    *response = slice_equal_text(line, "*") ? NULL : arena_strndup(c->cmd, line.ptr, line.len);
-    return 0;
-}
-
-static const struct sasl_dialogue sasl = {ask};
-
 static void may_wait
 cmd_capa(struct connection *c)
 {
@@ -140,7 +124,7 @@ cmd_auth(struct dialogue *d, struct slice args)
         stream_write_text(c->stream, "-ERR Unsupported authentication mechanism.\r\n");
         return false;
     }
-    int result = front_authenticate(c, name, initial, &sasl, &step);
+    int result = front_authenticate(c, name, initial, &step);
     return result < 0 ? cannot_ask(c) : after_login(c, name, &step);
 }
 
