@@ -71,7 +71,8 @@ resume(int fd, const struct msg_session *from, struct slice state)
     session_resume(mailboxes, fd, from, state);
 }
 
-static const struct user_program imap_program = {.protocol = "imap",
+static const struct user_program imap_program = {.program = "imap-session",
+                                                 .protocol = "imap",
                                                  .prepare = prepare,
                                                  .start = start,
                                                  .serve = serve,
@@ -81,18 +82,8 @@ static const struct user_program imap_program = {.protocol = "imap",
                                                  .idle_text = session_idle_text,
                                                  .stop_text = session_stop_text};
 
-static const struct service imap_service = {
-    .program = "imap-session",
-    .prepare = user_process_prepare,
-    .start = user_process_start,
-    .serve = user_process_serve,
-    .drain = user_process_drain,
-    .resident = true,
-    .is_interactive = true,
-};
-
 int
 main(int argc, char **argv)
 {
-    return user_process_main(argc, argv, &imap_program, &imap_service);
+    return user_process_main(argc, argv, &imap_program);
 }

@@ -49,21 +49,15 @@ serve(int fd, const struct msg_session *from, struct slice input)
     session_serve(place, kind, fd, from, input);
 }
 
-static const struct user_program pop3_program = {
-    .protocol = "pop3", .prepare = prepare, .start = start, .serve = serve, .stop = session_stop_all};
-
-static const struct service pop3_service = {
-    .program = "pop3-session",
-    .prepare = user_process_prepare,
-    .start = user_process_start,
-    .serve = user_process_serve,
-    .drain = user_process_drain,
-    .resident = true,
-    .is_interactive = true,
-};
+static const struct user_program pop3_program = {.program = "pop3-session",
+                                                 .protocol = "pop3",
+                                                 .prepare = prepare,
+                                                 .start = start,
+                                                 .serve = serve,
+                                                 .stop = session_stop_all};
 
 int
 main(int argc, char **argv)
 {
-    return user_process_main(argc, argv, &pop3_program, &pop3_service);
+    return user_process_main(argc, argv, &pop3_program);
 }

@@ -271,8 +271,8 @@ set_title(const char *program, const char *name)
     snprintf(title.at, title.size, "%s: %s", program, name);
 }
 
-int
-user_process_prepare(const struct conf *conf, struct sandbox *sandbox, struct err *err)
+static int
+prepare(const struct conf *conf, struct sandbox *sandbox, struct err *err)
 {
     if (!user_spawner_start(&identity, &user.channel))
         return user_starter_prepare(conf, sandbox, err);
@@ -281,8 +281,8 @@ user_process_prepare(const struct conf *conf, struct sandbox *sandbox, struct er
     return user_prepare(conf, sandbox, err);
 }
 
-int
-user_process_start(struct err *err)
+static int
+start(struct err *err)
 {
     if (identity.user)
         return user_start(err);
@@ -291,8 +291,17 @@ user_process_start(struct err *err)
 }
 
 int
-user_process_main(int argc, char **argv, const struct user_program *p, const struct service *service)
+user_process_main(int argc, char **argv, const struct user_program *p)
 {
+    const struct service service = {
+        .program = p->program,
+        .prepare = prepare,
+        .start = start,
+        .serve = user_starter_serve,
+        .drain = user_starter_drain,
+        .resident = true,
+        .is_interactive = true,
+    };
     char **copy = calloc((size_t)argc + 1, sizeof(*copy));
     if (!copy)
         fatal("out of memory");
@@ -301,5 +310,5 @@ user_process_main(int argc, char **argv, const struct user_program *p, const str
             fatal("out of memory");
     find_title(argv);
     user_program = p;
-    return service_main(argc, copy, service);
+    return service_main(argc, copy, &service);
 }

@@ -25,6 +25,7 @@
 
 /* What a program of this kind is made of. */
 struct user_program {
+    const char *program;  /* "imap-session" */
     const char *protocol; /* the ticket's service: "imap" */
 
     /* In the user's process, with the privileges of the start: settings. The sandbox holds the user's mail as write_paths. */
@@ -66,12 +67,6 @@ struct user_parking {
 int may_wait user_process_park(const struct user_parking *, const struct msg_session *, struct err *) MUST_USE;
 
 /* What main() of such a program calls and returns. */
-int user_process_main(int argc, char **argv, const struct user_program *, const struct service *);
-
-/* For the struct service of the program. */
-int user_process_prepare(const struct conf *, struct sandbox *, struct err *);
-int user_process_start(struct err *);
-void user_process_serve(int fd, const struct net_addr *, unsigned socket);
-void user_process_drain(void);
+int user_process_main(int argc, char **argv, const struct user_program *);
 
 #endif

@@ -58,7 +58,10 @@ void user_whom_release(struct auth_ticket *);
 int may_wait user_starter_send(const struct auth_ticket *, struct slice packet, int fd, bool for_change,
                                struct err *) MUST_USE;
 
+/* Of the service: in a user's process there is nothing to serve and to drain. */
 int user_starter_prepare(const struct conf *, struct sandbox *, struct err *) MUST_USE;
+void user_starter_serve(int fd, const struct net_addr *, unsigned socket);
+void may_wait user_starter_drain(void);
 
 unsigned user_starter_children(void);
 unsigned user_starter_woken(void); /* of them those that were started for a change in a mailbox */

@@ -271,7 +271,7 @@ user_starter_prepare(const struct conf *conf, struct sandbox *sandbox, struct er
 }
 
 void
-user_process_serve(int fd, const struct net_addr *peer, unsigned socket)
+user_starter_serve(int fd, const struct net_addr *peer, unsigned socket)
 {
     (void)peer;
     (void)socket;
@@ -281,7 +281,7 @@ user_process_serve(int fd, const struct net_addr *peer, unsigned socket)
 /* After a reload sessions go on until their clients end them, parked ones too. When the system stops a byte tells each user's
  * process to end its sessions. */
 void
-user_process_drain(void)
+user_starter_drain(void)
 {
     size_t position = 0;
     void *value;
