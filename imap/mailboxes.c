@@ -566,16 +566,9 @@ static int
 rename_one(struct mailboxes *m, const char *from, const char *to, struct err *err)
 {
     struct buf old = {0}, new = {0};
-    struct stat st;
     entry_of(m, from, &old);
     entry_of(m, to, &new);
-    /* What is there already, be it no mailbox, stays. A file system that can't promise that is asked before. */
-    int result = renameat2(m->fd, buf_text(&old), m->fd, buf_text(&new), RENAME_NOREPLACE);
-    if (result < 0 && (errno == EINVAL || errno == ENOSYS)) {
-        errno = EEXIST;
-        if (fstatat(m->fd, buf_text(&new), &st, AT_SYMLINK_NOFOLLOW) < 0)
-            result = renameat(m->fd, buf_text(&old), m->fd, buf_text(&new));
-    }
+    int result = file_rename_new(m->fd, buf_text(&old), buf_text(&new)); /* what is there, be it no mailbox, stays */
     if (result < 0)
         err_errno(err, "rename %s", from);
     buf_release(&old);

@@ -78,6 +78,24 @@ file_write_all(int fd, const void *bytes, size_t n)
 }
 
 int
+file_rename_new(int folder_fd, const char *from, const char *to)
+{
+    struct stat st;
+    if (renameat2(folder_fd, from, folder_fd, to, RENAME_NOREPLACE) == 0)
+        return 0;
+    if (errno != EINVAL && errno != ENOSYS)
+        return -1;
+    if (fstatat(folder_fd, from, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        return -1;
+    if (!S_ISDIR(st.st_mode))
+        return linkat(folder_fd, from, folder_fd, to, 0) < 0 ? -1 : unlinkat(folder_fd, from, 0);
+    if (fstatat(folder_fd, to, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        return renameat(folder_fd, from, folder_fd, to);
+    errno = EEXIST;
+    return -1;
+}
+
+int
 file_replace(int folder_fd, const char *name, const char *temporary, struct slice content, struct stat *st,
              struct err *err)
 {

@@ -26,6 +26,10 @@ int file_replace(int folder_fd, const char *name, const char *temporary, struct 
 /* All of it, also where the system takes it piecemeal. -1 with errno. */
 int file_write_all(int fd, const void *bytes, size_t n) MUST_USE;
 
+/* Renames within the folder, unless something has the new name: -1 with errno EEXIST. -1 with another errno: as rename(2). On a file
+ * system that can't rename so (NFS) a file is linked, and a directory could, in an instant, replace an empty one. */
+int file_rename_new(int folder_fd, const char *from, const char *to) MUST_USE;
+
 /* Makes a lock file; waits for another's for some seconds. One whose holder has gone, or that was not touched for two
  * minutes, is removed (lib/store/lock_file.h). */
 int file_dotlock(int folder_fd, const char *name, struct err *) MUST_USE;

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "lib/base/compiler.h"
+#include "lib/store/file.h"
 
 enum { NAME_LIMIT = 332, HOST_LIMIT = 65 };
 static const char holder_mark[] = "user.postern.lock"; /* where a full disk has no room for the text */
@@ -106,26 +107,41 @@ lock_file_break_stale(int dir, const char *name, usec_t stale)
     close(fd);
 }
 
+/* What it says is for people and for who finds it stale. */
+static int
+write_holder(int fd)
+{
+    char host[HOST_LIMIT], text[128];
+
+    host_name(host);
+    int len = snprintf(text, sizeof text, "%ld:%s\n", (long)getpid(), host);
+    if (write(fd, text, (size_t)len) >= 0)
+        return 0;
+    if (errno != ENOSPC && errno != EDQUOT)
+        return -1;
+    (void)fsetxattr(fd, holder_mark, text, (size_t)len, 0); /* within the inode */
+    return 0;
+}
+
+/* It has its text before it has its name: who is killed in between leaves no lock that nobody can judge. */
 int
 lock_file_make(int dir, const char *name, mode_t mode)
 {
-    char host[HOST_LIMIT], text[128];
-    int fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
-    int len;
+    char own[32] = ".lock.";
+    struct stat st;
 
+    if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+        errno = EEXIST;
+        return -1;
+    }
+    file_random_hex(own + strlen(own), 16);
+    int fd = openat(dir, own, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
     if (fd < 0)
         return -1;
-    host_name(host);
-    len = snprintf(text, sizeof text, "%ld:%s\n", (long)getpid(), host);
-    /* What it says is for people and for who finds it stale; that it is there is the lock. */
-    if (write(fd, text, (size_t)len) < 0) {
-        if (errno != ENOSPC && errno != EDQUOT) {
-            close(fd);
-            (void)unlinkat(dir, name, 0);
-            return -1;
-        }
-        (void)fsetxattr(fd, holder_mark, text, (size_t)len, 0); /* within the inode */
-    }
+    int result = write_holder(fd) < 0 || file_rename_new(dir, own, name) < 0 ? -1 : 0, why = errno;
+    if (result < 0)
+        (void)unlinkat(dir, own, 0);
     close(fd);
-    return 0;
+    errno = why;
+    return result;
 }

@@ -13,6 +13,8 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "lib/store/file.h"
+
 enum { PIECE = 128 * 1024, NAME_LIMIT = MAILDIR_NAME, PATH_LIMIT = 2048 };
 
 /* ---- folders ---- */
@@ -135,17 +137,7 @@ maildir_name_size(const char *name)
 static int
 write_all(int fd, const char *at, size_t len, struct store_fault *fault)
 {
-    while (len > 0) {
-        ssize_t n = write(fd, at, len);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return fault_errno(fault, "4.3.0", "error writing message");
-        at += n;
-        len -= (size_t)n;
-    }
-    return 0;
+    return file_write_all(fd, at, len) < 0 ? fault_errno(fault, "4.3.0", "error writing message") : 0;
 }
 
 static int
@@ -210,12 +202,8 @@ static int
 publish(int dir, const char *from, const char *to, unsigned options, struct store_fault *fault)
 {
     for (int i = 0;; i++) {
-        if (renameat2(dir, from, dir, to, RENAME_NOREPLACE) == 0)
+        if (file_rename_new(dir, from, to) == 0)
             return 0;
-        if ((errno == EINVAL || errno == ENOSYS) && linkat(dir, from, dir, to, 0) == 0) {
-            (void)unlinkat(dir, from, 0);
-            return 0;
-        }
         if (errno != ENOENT || i || !(options & MAILDIR_CREATE))
             return fault_errno(fault, "4.2.0", "create maildir file %s", to);
         if (make_folders(dir, fault) < 0)

@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "lib/store/file.h"
 #include "lib/store/mbox_lock.h"
 #include "lib/store/mbox_repair.h"
 #include "lib/store/mbox_rewrite.h"
@@ -113,17 +114,7 @@ end_last_line(int fd, off_t end, struct buf *out)
 static int
 write_all(int fd, const char *at, size_t len, struct store_fault *fault)
 {
-    while (len > 0) {
-        ssize_t n = write(fd, at, len);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return fault_errno(fault, "4.3.0", "error writing message");
-        at += n;
-        len -= (size_t)n;
-    }
-    return 0;
+    return file_write_all(fd, at, len) < 0 ? fault_errno(fault, "4.3.0", "error writing message") : 0;
 }
 
 static int

@@ -10,15 +10,18 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
 #include "lib/store/deliver.h"
+#include "lib/store/lock_file.h"
 #include "lib/store/mbox_repair.h"
 #include "lib/store/mbox_sum.h"
 
@@ -258,6 +261,29 @@ test_what_is_no_plain_file_is_refused(void **state)
     refuses("no/such/folder", "4.2.0");
     refuses("/dev/null", "5.2.0");
     assert_string_equal(content("victim"), "");
+}
+
+/* The limit for files ends a process in the midst of writing what the lock says. */
+static void
+test_a_kill_leaves_no_lock_without_holder(void **state)
+{
+    struct rlimit none = {0, 0};
+    int status;
+
+    (void)state;
+    pid_t pid = fork();
+    if (pid == 0) {
+        setrlimit(RLIMIT_CORE, &none);
+        setrlimit(RLIMIT_FSIZE, &none);
+        _exit(lock_file_make(AT_FDCWD, "box.lock", 0444) < 0);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGXFSZ);
+    assert_int_equal(lock_file_make(AT_FDCWD, "box.lock", 0444), 0);
+    assert_int_equal(lock_file_make(AT_FDCWD, "box.lock", 0444), -1);
+    assert_int_equal(errno, EEXIST);
+    lock_file_break_stale(AT_FDCWD, "box.lock", SECONDS(500)); /* we live, so it stays */
+    assert_int_equal(access("box.lock", F_OK), 0);
 }
 
 /* Another process holds each lock in turn. */
@@ -535,6 +561,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_broken_content_leaves_nothing, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(test_limit_cuts_back, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(test_what_is_no_plain_file_is_refused, make_dir, remove_dir),
+        cmocka_unit_test_setup_teardown(test_a_kill_leaves_no_lock_without_holder, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(test_locks_of_others_are_honoured, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(test_complete_append_outlives_a_power_cut, make_dir, remove_dir),
         cmocka_unit_test_setup_teardown(test_zeros_of_a_power_cut_are_cut, make_dir, remove_dir),
