@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "lib/base/log.h"
 #include "lib/mail/addr.h"
 #include "smtpd/access_action.h"
 
@@ -128,4 +129,14 @@ access_map_mail_address(const struct access_query *query, const char *address, b
     if (!*found && plain.len < local.len)
         result = ask_joined(query, plain, "@", found);
     return result;
+}
+
+enum access
+access_map_no_permit(const struct access_query *query, enum access result)
+{
+    if (result != ACCESS_PERMIT)
+        return result;
+    log_warning("access table %s permits %s \"%s\": not allowed here, taken for DUNNO", query->table, query->kind,
+                query->subject);
+    return ACCESS_DUNNO;
 }

@@ -20,4 +20,8 @@ enum access may_wait access_map_domain(const struct access_query *, const char *
 enum access may_wait access_map_host_address(const struct access_query *, const char *address, bool *found);
 enum access may_wait access_map_mail_address(const struct access_query *, const char *address, bool *found);
 
+/* For what anybody can make up (a name that is not confirmed, servers of a domain): a result that permits counts as DUNNO, and the
+ * log says so. */
+enum access access_map_no_permit(const struct access_query *, enum access result);
+
 #endif

@@ -38,7 +38,7 @@ restrict_check_reverse_client_hostname_access(struct access_check *check, const 
         make_query(check, argument, arena_printf(s->cmd, "%s[%s]", s->peer.reverse_name, s->peer.address),
                    "Unverified Client host");
 
-    return check_host(&query, s->peer.reverse_name);
+    return access_map_no_permit(&query, check_host(&query, s->peer.reverse_name));
 }
 
 enum access may_wait

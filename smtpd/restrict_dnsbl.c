@@ -227,11 +227,12 @@ rejected(struct list_query *query, enum listed listed)
     return listed == LISTED ? reject(query) : ACCESS_DUNNO;
 }
 
-static enum access
+/* A list of others opens no relay: what reject_unauth_destination would refuse is not permitted. */
+static enum access may_wait
 permitted(struct list_query *query, enum listed listed)
 {
     if (listed == LISTED)
-        return ACCESS_PERMIT;
+        return query->check->recipient ? restrict_permit_auth_destination(query->check, "") : ACCESS_PERMIT;
     if (listed == NOT_LISTED)
         return ACCESS_DUNNO;
     access_refuse_text(query->check, 450, "7.1", "<%s>: %s rejected: can't look up %s", query->what, query->kind,

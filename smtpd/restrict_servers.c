@@ -86,7 +86,7 @@ check_literal(const struct access_query *query, const char *domain)
 }
 
 static enum access may_wait
-check_servers(const struct access_query *query, const char *type, const char *domain)
+look_at_servers(const struct access_query *query, const char *type, const char *domain)
 {
     struct msg_dns_answer answer;
     const char *why = "";
@@ -110,6 +110,12 @@ check_servers(const struct access_query *query, const char *type, const char *do
             return result;
     }
     return ACCESS_DUNNO;
+}
+
+static enum access may_wait
+check_servers(const struct access_query *query, const char *type, const char *domain)
+{
+    return access_map_no_permit(query, look_at_servers(query, type, domain));
 }
 
 /* ---- by whose domain ---- */

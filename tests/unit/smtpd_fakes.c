@@ -171,7 +171,8 @@ dns_client_free(struct dns_client **dns)
     *dns = NULL;
 }
 
-/* "192.0.2.1" is "known.test" both ways, "192.0.2.2" claims to be it, "192.0.2.3" can't be looked up. */
+/* "192.0.2.1" is "known.test" both ways, "192.0.2.2" claims to be it, "192.0.2.3" can't be looked up. The DNS list "listed.test"
+ * has "known.test". */
 int
 dns_lookup(struct dns_client *dns, struct arena *arena, const char *name, const char *type, usec_t deadline,
            struct msg_dns_answer *answer, struct err *err)
@@ -188,6 +189,8 @@ dns_lookup(struct dns_client *dns, struct arena *arena, const char *name, const 
         record->data = "known.test.";
     else if (strcmp(type, "A") == 0 && strcmp(name, "known.test") == 0)
         record->data = "192.0.2.1";
+    else if (strcmp(type, "A") == 0 && strcmp(name, "known.test.listed.test") == 0)
+        record->data = "127.0.0.2";
     else {
         answer->status = strcmp(name, "known.test") == 0 ? DNS_NODATA : DNS_NXDOMAIN;
         return 0;
