@@ -8,6 +8,7 @@
 #include "lib/base/log.h"
 #include "lib/mail/addr.h"
 #include "lib/mail/log_events.h"
+#include "lib/run/loop.h"
 #include "smtpd/policy.h"
 
 struct access_item {
@@ -24,6 +25,8 @@ struct access_list {
 };
 
 enum { LIST_DEPTH = 30 /* lists within lists */ };
+
+#define DNS_TIME SECONDS(60)
 
 static const struct restriction rows[] = {
 #define RESTRICTION(name, check, argument, help) {name, check, argument, help},
@@ -137,6 +140,29 @@ struct table *
 access_table(const struct access_check *check, const char *name)
 {
     return map_get_text(check->session->server->tables, name);
+}
+
+/* ---- asking ---- */
+
+int may_wait
+access_route(struct access_check *check, const char *address, struct route_answer *answer, struct err *err)
+{
+    struct session *s = check->session;
+
+    if (router_resolve(s->server->router, s->cmd, "", &address, 1, answer, err) < 0)
+        return -1;
+    return answer->flags & ROUTE_FAIL ? err_set(err, ERR_TEMP, "%s", answer->reason) : 0;
+}
+
+int may_wait
+access_dns(struct access_check *check, const char *name, const char *type, struct msg_dns_answer *answer,
+           struct err *err)
+{
+    struct session *s = check->session;
+
+    if (dns_lookup(s->server->dns, s->cmd, name, type, loop_now() + DNS_TIME, answer, err) < 0)
+        return -1;
+    return answer->status == DNS_FAIL ? err_set(err, ERR_TEMP, "%s", answer->reason) : 0;
 }
 
 /* ---- refusing ---- */

@@ -90,6 +90,13 @@ enum access may_wait access_run_text(struct access_check *, const char *source, 
 /* The table that the restriction being run names. */
 struct table *access_table(const struct access_check *, const char *name);
 
+/* Where the address goes. -1: that can't be told now, also because the answer says so. */
+int may_wait access_route(struct access_check *, const char *address, struct route_answer *, struct err *) MUST_USE;
+
+/* Asks DNS; the answer says whether there is something. -1: that can't be told now, also because the answer says so. */
+int may_wait access_dns(struct access_check *, const char *name, const char *type, struct msg_dns_answer *,
+                        struct err *) MUST_USE;
+
 /* 451: a look-up failed; why goes to the log. */
 enum access access_fail(struct access_check *, const struct err *why);
 

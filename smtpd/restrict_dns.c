@@ -4,10 +4,7 @@
 #include <string.h>
 
 #include "lib/mail/addr.h"
-#include "lib/run/loop.h"
 #include "smtpd/restrict.h"
-
-#define DNS_TIME SECONDS(60)
 
 enum domain_status { DOMAIN_EXISTS, DOMAIN_MISSING, DOMAIN_NULL_MX, DOMAIN_UNKNOWN };
 
@@ -19,15 +16,14 @@ is_null_mx(const struct msg_dns_answer *answer)
 
 /* Has the domain an MX, A or AAAA record? */
 static enum domain_status may_wait
-look_up_domain(struct session *s, const char *domain)
+look_up_domain(struct access_check *check, const char *domain)
 {
     static const char *const types[] = {"MX", "A", "AAAA"};
     struct msg_dns_answer answer;
     struct err err;
 
     for (unsigned i = 0; i < ARRAY_LEN(types); i++) {
-        if (dns_lookup(s->server->dns, s->cmd, domain, types[i], loop_now() + DNS_TIME, &answer, &err) < 0 ||
-            answer.status == DNS_FAIL)
+        if (access_dns(check, domain, types[i], &answer, &err) < 0)
             return DOMAIN_UNKNOWN;
         if (answer.status == DNS_FOUND)
             return i == 0 && is_null_mx(&answer) ? DOMAIN_NULL_MX : DOMAIN_EXISTS;
@@ -43,10 +39,8 @@ is_delivered_here(struct access_check *check, const char *address, bool *here, s
 {
     struct route_answer answer;
 
-    if (router_resolve(check->session->server->router, check->session->cmd, "", &address, 1, &answer, err) < 0)
+    if (access_route(check, address, &answer, err) < 0)
         return -1;
-    if (answer.flags & ROUTE_FAIL)
-        return err_set(err, ERR_TEMP, "%s", answer.reason);
     *here = (answer.flags & (ROUTE_LOCAL | ROUTE_ALIAS | ROUTE_VIRTUAL)) != 0;
     return 0;
 }
@@ -70,7 +64,7 @@ reject_unknown_domain(struct access_check *check, const char *address, const cha
     if (here)
         return ACCESS_DUNNO;
     const char *shown = addr_quote(s->cmd, address);
-    switch (look_up_domain(s, domain.ptr)) {
+    switch (look_up_domain(check, domain.ptr)) {
     case DOMAIN_MISSING:
         return access_refuse_text(check, s->server->set.unknown_address_reject_code, detail,
                                   "<%s>: %s address rejected: Domain not found", shown, kind);
@@ -108,7 +102,7 @@ restrict_reject_unknown_helo_hostname(struct access_check *check, const char *ar
     (void)argument;
     if (!check->helo || check->helo[0] == '[' || !addr_is_hostname(slice_from(check->helo)))
         return ACCESS_DUNNO;
-    enum domain_status status = look_up_domain(s, check->helo);
+    enum domain_status status = look_up_domain(check, check->helo);
     if (status == DOMAIN_EXISTS || status == DOMAIN_NULL_MX)
         return ACCESS_DUNNO;
     access_refuse_text(check, status == DOMAIN_MISSING ? s->server->set.unknown_hostname_reject_code : 450, "7.1",

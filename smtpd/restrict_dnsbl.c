@@ -7,11 +7,8 @@
 #include "lib/base/text.h"
 #include "lib/conf/expand.h"
 #include "lib/mail/addr.h"
-#include "lib/run/loop.h"
 #include "smtpd/access_action.h"
 #include "smtpd/access_map.h"
-
-#define DNS_TIME SECONDS(60)
 
 /* ---- which answers count ---- */
 
@@ -91,8 +88,8 @@ find_reason(struct list_query *query, const char *name)
     struct session *s = query->check->session;
     struct msg_dns_answer answer;
 
-    if (dns_lookup(s->server->dns, s->cmd, name, "TXT", loop_now() + DNS_TIME, &answer, &s->err) < 0 ||
-        answer.status != DNS_FOUND || answer.record_count == 0)
+    if (access_dns(query->check, name, "TXT", &answer, &s->err) < 0 || answer.status != DNS_FOUND ||
+        answer.record_count == 0)
         return;
     char *text = arena_strdup(s->cmd, answer.records[0].data);
     smtp_printable(text, strlen(text));
@@ -108,12 +105,8 @@ ask(struct list_query *query, const char *prefix)
 
     if (strlen(name) > 253)
         return NOT_LISTED;
-    if (dns_lookup(s->server->dns, s->cmd, name, "A", loop_now() + DNS_TIME, &answer, &s->err) < 0) {
+    if (access_dns(query->check, name, "A", &answer, &s->err) < 0) {
         log_warning("%s: RBL lookup error: %s", name, s->err.text);
-        return NOT_KNOWN;
-    }
-    if (answer.status == DNS_FAIL) {
-        log_warning("%s: RBL lookup error: %s", name, answer.reason);
         return NOT_KNOWN;
     }
     for (size_t i = 0; answer.status == DNS_FOUND && i < answer.record_count; i++) {

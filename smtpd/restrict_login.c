@@ -52,7 +52,7 @@ find_owners(struct access_check *check, const char **owners)
     *owners = NULL;
     if (maps_is_empty(s->server->login_owners))
         return ACCESS_DUNNO;
-    if (router_resolve(s->server->router, s->cmd, "", &check->sender, 1, &route, &s->err) < 0)
+    if (access_route(check, check->sender, &route, &s->err) < 0)
         return access_fail(check, &s->err);
     local = (route.flags & ROUTE_LOCAL) != 0;
     if (maps_find_address(s->server->login_owners, s->cmd, slice_from(check->sender),

@@ -52,10 +52,8 @@ is_ours(struct access_check *check, bool *ours, struct err *err)
     *ours = false;
     if (!server->set.allow_untrusted_routing && is_routed(&server->set, check->recipient))
         return 0;
-    if (router_resolve(server->router, check->session->cmd, "", &check->recipient, 1, &answer, err) < 0)
+    if (access_route(check, check->recipient, &answer, err) < 0)
         return -1;
-    if (answer.flags & ROUTE_FAIL)
-        return err_set(err, ERR_TEMP, "%s", answer.reason);
     if ((answer.flags & ROUTE_ERROR) || (!server->set.allow_untrusted_routing && (answer.flags & ROUTE_ROUTED)))
         return 0;
     *ours = (answer.flags & OUR_CLASSES) != 0;

@@ -5,35 +5,17 @@
 
 #include "lib/base/log.h"
 #include "lib/mail/addr.h"
-#include "lib/run/loop.h"
 #include "smtpd/access_map.h"
-
-#define DNS_TIME SECONDS(60)
 
 enum { SERVERS = 100 /* of a domain that are looked at */ };
 
 static enum access
-unable(const struct access_query *query, const char *type, const char *domain, const char *why)
+unable(const struct access_query *query, const char *type, const char *domain)
 {
-    log_warning("Unable to look up %s host for %s: %s", type, domain, why);
+    log_warning("Unable to look up %s host for %s: %s", type, domain, query->check->session->err.text);
     access_refuse_text(query->check, 450, "7.1", "<%s>: %s rejected: Unable to look up %s host", query->subject,
                        query->kind, type);
     return access_defer_if_permit(query->check);
-}
-
-/* 0: *answer has it, or says that there is none. -1: can't be told now. */
-static int may_wait
-look_up(const struct access_query *query, const char *domain, const char *type, struct msg_dns_answer *answer,
-        const char **why)
-{
-    struct session *s = query->check->session;
-
-    if (dns_lookup(s->server->dns, s->cmd, domain, type, loop_now() + DNS_TIME, answer, &s->err) < 0) {
-        *why = s->err.text;
-        return -1;
-    }
-    *why = answer->reason;
-    return answer->status == DNS_FAIL ? -1 : 0;
 }
 
 /* A server by its name, and by each of its addresses. */
@@ -42,12 +24,11 @@ check_server(const struct access_query *query, const char *type, const char *ser
 {
     struct msg_dns_answer answer;
     enum access result = access_map_domain(query, server, found);
-    const char *why;
 
     if (*found)
         return result;
-    if (look_up(query, server, "ADDR", &answer, &why) < 0)
-        return unable(query, type, server, why);
+    if (access_dns(query->check, server, "ADDR", &answer, &query->check->session->err) < 0)
+        return unable(query, type, server);
     for (size_t i = 0; answer.status == DNS_FOUND && i < answer.record_count; i++) {
         result = access_map_host_address(query, answer.records[i].data, found);
         if (*found)
@@ -58,11 +39,10 @@ check_server(const struct access_query *query, const char *type, const char *ser
 
 /* The records of that type at the domain; for name servers at the next domain above that has some. */
 static int may_wait
-find_servers(const struct access_query *query, const char *type, const char *domain, struct msg_dns_answer *answer,
-             const char **why)
+find_servers(const struct access_query *query, const char *type, const char *domain, struct msg_dns_answer *answer)
 {
     for (;;) {
-        if (look_up(query, domain, type, answer, why) < 0)
+        if (access_dns(query->check, domain, type, answer, &query->check->session->err) < 0)
             return -1;
         const char *dot = strchr(domain, '.');
         if (answer->status == DNS_FOUND || strcmp(type, "NS") != 0 || !dot || !strchr(dot + 1, '.'))
@@ -89,7 +69,6 @@ static enum access may_wait
 look_at_servers(const struct access_query *query, const char *type, const char *domain)
 {
     struct msg_dns_answer answer;
-    const char *why = "";
     bool found;
 
     if (!domain || !domain[0])
@@ -100,8 +79,8 @@ look_at_servers(const struct access_query *query, const char *type, const char *
         return ACCESS_DUNNO;
     if (strcmp(type, "A") == 0)
         return check_server(query, type, domain, &found);
-    if (find_servers(query, type, domain, &answer, &why) < 0)
-        return unable(query, type, domain, why);
+    if (find_servers(query, type, domain, &answer) < 0)
+        return unable(query, type, domain);
     if (answer.status != DNS_FOUND)
         return strcmp(type, "MX") == 0 ? check_server(query, type, domain, &found) : ACCESS_DUNNO;
     for (size_t i = 0; i < answer.record_count && i < SERVERS; i++) {

@@ -124,12 +124,8 @@ reject_unlisted(struct access_check *check, const char *address, bool is_sender)
 
     if (!address || !address[0])
         return ACCESS_DUNNO;
-    if (router_resolve(s->server->router, s->cmd, "", &address, 1, &route, &s->err) < 0)
+    if (access_route(check, address, &route, &s->err) < 0)
         return access_fail(check, &s->err);
-    if (route.flags & ROUTE_FAIL) {
-        err_set(&s->err, ERR_TEMP, "%s", route.reason);
-        return access_fail(check, &s->err);
-    }
     u.is_local = (route.flags & ROUTE_LOCAL) != 0;
     enum access result = is_rewritten(&u, is_sender, &found);
     if (result != ACCESS_DUNNO || found)

@@ -444,6 +444,8 @@ restrictions(void *arg)
         {"smtpd_relay_restrictions =\nsmtpd_recipient_restrictions = check_reverse_client_hostname_access "
          "inline:{known.test=OK}, reject_unauth_destination\n",
          "192.0.2.2", "c.test", "s@c.test", "r@far.test", "554 5.7.1 <r@far.test>: Relay access denied"},
+        {"smtpd_sender_restrictions = reject_sender_login_mismatch\nsmtpd_sender_login_maps = inline:{s=owner}\n",
+         "192.0.2.9", "c.test", "s@fail.test", "r@ours.test", "451 4.3.0 <s@fail.test>: Temporary lookup failure"},
         {"mynetworks = hash:/x\n", "192.0.2.9", "c.test", "s@c.test", "r@ours.test",
          "451 4.3.0 <r@ours.test>: Temporary lookup failure"},
         {"reject_code = 200\nsmtpd_client_restrictions = reject\n", "192.0.2.9", "c.test", "s@c.test", "r@ours.test",
