@@ -290,18 +290,31 @@ soften(struct access_check *check)
         access_refuse_text(check, 450, "7.0", "%s", check->refusal.text);
 }
 
+/* warn_if_reject: what was refused, or would be if nobody else refuses, is only said. */
+static enum access
+only_warn(struct access_check *check, bool deferred_before, enum access result)
+{
+    bool defers = check->defer_if_permit && !deferred_before;
+
+    if (defers && result != ACCESS_REFUSE)
+        check->refusal = check->deferral;
+    check->defer_if_permit = deferred_before;
+    if (defers || result == ACCESS_REFUSE)
+        log_refusal(check, "reject_warning");
+    return result == ACCESS_REFUSE ? ACCESS_DUNNO : result;
+}
+
 static enum access may_wait
 run_items(struct access_check *check, const struct access_list *list)
 {
     for (unsigned i = 0; i < list->count; i++) {
         const char *what = check->what, *kind = check->kind;
+        bool deferred = check->defer_if_permit;
         enum access result = run_item(check, &list->items[i]);
         check->what = what;
         check->kind = kind;
-        if (result == ACCESS_REFUSE && list->items[i].warn) {
-            log_refusal(check, "reject_warning");
-            continue;
-        }
+        if (list->items[i].warn)
+            result = only_warn(check, deferred, result);
         if (result == ACCESS_REFUSE && check->refusal.code >= 500 && check->defer_if_reject)
             soften(check);
         if (result != ACCESS_DUNNO)

@@ -431,6 +431,11 @@ restrictions(void *arg)
         {"smtpd_client_restrictions = reject_unknown_client_hostname\nunknown_client_reject_code = 550\n", "192.0.2.3",
          "c.test", "s@c.test", "r@ours.test",
          "450 4.7.25 Client host rejected: cannot find your hostname, [192.0.2.3]"},
+        {"smtpd_sender_restrictions = warn_if_reject reject_unknown_sender_domain\n", "192.0.2.9", "c.test",
+         "s@sub.fail.test", "r@ours.test", "250 2.1.5 Ok"},
+        {"smtpd_sender_restrictions = reject_unknown_sender_domain, warn_if_reject reject_unknown_sender_domain\n",
+         "192.0.2.9", "c.test", "s@sub.fail.test", "r@ours.test",
+         "450 4.1.8 <s@sub.fail.test>: Sender address rejected: Domain not found"},
         {"smtpd_relay_restrictions =\nsmtpd_recipient_restrictions = permit_rhswl_client listed.test, "
          "reject_unauth_destination\n",
          "192.0.2.1", "c.test", "s@c.test", "r@far.test", "554 5.7.1 <r@far.test>: Relay access denied"},
