@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "smtpd/local_client.h"
 
-#include "lib/conf/interfaces.h"
 #include "lib/table/table.h"
 #include "smtpd/restrict.h"
 
@@ -9,11 +8,9 @@
 struct item {
     enum access (*check)(struct access_check *, const char *argument); /* a restriction that permits */
     struct table *table;                                             /* or a table of addresses */
-    bool is_own;                                                     /* or the addresses of this host */
 };
 
 struct local_clients {
-    struct interfaces own;
     struct item *items;
     unsigned count;
 };
@@ -22,6 +19,7 @@ static const struct {
     const char *name;
     enum access (*check)(struct access_check *, const char *argument);
 } restrictions[] = {
+    {"permit_inet_interfaces", restrict_permit_inet_interfaces},
     {"permit_mynetworks", restrict_permit_mynetworks},
     {"permit_sasl_authenticated", restrict_permit_sasl_authenticated},
     {"permit_tls_clientcerts", restrict_permit_tls_clientcerts},
@@ -34,9 +32,7 @@ read_item(struct arena *arena, const struct conf *conf, struct slice word, struc
     for (unsigned i = 0; i < ARRAY_LEN(restrictions); i++)
         if (slice_equal_text_fold(word, restrictions[i].name))
             item->check = restrictions[i].check;
-    if (slice_equal_text_fold(word, "permit_inet_interfaces"))
-        item->is_own = true;
-    else if (slice_has_byte(word, ':'))
+    if (slice_has_byte(word, ':'))
         item->table = table_open_late(conf, arena_strndup(arena, word.ptr, word.len), TABLE_FOLD_FIXED);
     else if (!item->check)
         return err_set(err, ERR_SYNTAX, "local_header_rewrite_clients: \"%.*s\" is unknown", SLICE_ARG(word));
@@ -49,8 +45,6 @@ local_clients_new(struct arena *arena, const struct conf *conf, const char *text
     struct local_clients *clients = ARENA_NEW(arena, struct local_clients);
     struct slice rest = slice_from(text), word;
 
-    if (interfaces_load(conf, arena, &clients->own, err) < 0)
-        return NULL;
     clients->items = arena_array(arena, rest.len / 2 + 1, sizeof *clients->items);
     while (slice_word(&rest, ", \t\r\n", &word)) {
         if (slice_equal_text_fold(word, "check_address_map"))
@@ -62,16 +56,12 @@ local_clients_new(struct arena *arena, const struct conf *conf, const char *text
 }
 
 static int may_wait
-is_item(const struct local_clients *clients, const struct item *item, struct session *s, bool *found, struct err *err)
+is_item(const struct item *item, struct session *s, bool *found, struct err *err)
 {
     struct access_check check = {.session = s};
     const char *value;
 
     *found = false;
-    if (item->is_own) {
-        *found = interfaces_contain(&clients->own, &s->addr);
-        return 0;
-    }
     if (item->table) {
         if (table_find(item->table, s->transaction->arena, slice_from(s->peer.address), &value, err) < 0)
             return err_context(err, "local_header_rewrite_clients");
@@ -88,7 +78,7 @@ local_clients_has(const struct local_clients *clients, struct session *s, bool *
 {
     *is_local = false;
     for (unsigned i = 0; i < clients->count && !*is_local; i++)
-        if (is_item(clients, &clients->items[i], s, is_local, err) < 0)
+        if (is_item(&clients->items[i], s, is_local, err) < 0)
             return -1;
     return 0;
 }

@@ -22,6 +22,14 @@ restrict_permit_mynetworks(struct access_check *check, const char *argument)
     return found ? ACCESS_PERMIT : ACCESS_DUNNO;
 }
 
+enum access may_wait
+restrict_permit_inet_interfaces(struct access_check *check, const char *argument)
+{
+    (void)argument;
+    return interfaces_contain(&check->session->server->interfaces, &check->session->addr) ? ACCESS_PERMIT
+                                                                                          : ACCESS_DUNNO;
+}
+
 /* Would the local part make another host, or ourselves, send the message on? Whoever rewrites the address says so too;
  * this does not rely on it. */
 static bool

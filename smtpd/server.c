@@ -232,9 +232,9 @@ server_new(struct arena *arena, const struct conf *conf, const char *service, st
 {
     struct server *server = begin(arena, conf, service, err);
 
-    if (!server || load_overrides(server, err) < 0 || load_lists(server, conf, err) < 0 ||
-        load_users(server, err) < 0 || load_restrictions(server, err) < 0 || check_auth(server, err) < 0 ||
-        load_bare_lf(server, err) < 0 || server_load_tls(server, err) < 0)
+    if (!server || interfaces_load(conf, arena, &server->interfaces, err) < 0 || load_overrides(server, err) < 0 ||
+        load_lists(server, conf, err) < 0 || load_users(server, err) < 0 || load_restrictions(server, err) < 0 ||
+        check_auth(server, err) < 0 || load_bare_lf(server, err) < 0 || server_load_tls(server, err) < 0)
         return NULL;
     server->local_clients = local_clients_new(arena, conf, server->set.local_header_rewrite_clients, err);
     if (!server->local_clients)

@@ -10,6 +10,7 @@
 #include "lib/base/err.h"
 #include "lib/base/list.h"
 #include "lib/base/map.h"
+#include "lib/conf/interfaces.h"
 #include "lib/conf/settings_smtpd.h"
 #include "lib/mail/auth_client.h"
 #include "lib/mail/dns_client.h"
@@ -45,6 +46,7 @@ struct server {
     bool stand_alone;    /* for a user of this machine, without the other daemons: postdrop.h */
     struct list sessions;
 
+    struct interfaces interfaces; /* inet_interfaces */
     struct match_list *mynetworks;
     struct match_list *xforward_hosts, *xclient_hosts, *verp_clients;
     unsigned submit_flags; /* receive_override_options: for cleanup */
