@@ -2,6 +2,7 @@
 /* MAIL FROM: RFC 5321 section 4.1.1.2, SIZE: RFC 1870, SMTPUTF8: RFC 6531. */
 #include <sys/statfs.h>
 
+#include "lib/base/log.h"
 #include "lib/base/text.h"
 #include "lib/mail/addr.h"
 #include "lib/mail/log_events.h"
@@ -11,6 +12,20 @@
 #include "smtpd/restrict.h"
 #include "smtpd/session.h"
 #include "smtpd/xforward.h"
+
+/* Filters before the queue can't be asked yet, and nothing passes unfiltered. */
+static int
+check_filter(struct session *s, struct smtp_reply *refusal)
+{
+    const char *filter = s->server->set.smtpd_proxy_filter;
+
+    if (!*filter)
+        return 0;
+    log_warning("%s: MAIL is refused: smtpd_proxy_filter = %s, and there are no content filters before the queue yet",
+                s->client, filter);
+    *refusal = smtp_reply(s->cmd, 451, "4.3.0", "Error: content filter is not available");
+    return -1;
+}
 
 static int
 check_size(struct session *s, const struct smtp_mail *mail, struct smtp_reply *refusal)
@@ -101,7 +116,7 @@ cmd_mail(struct session *s, struct slice args)
 
     if (!s->helo && s->server->set.smtpd_helo_required)
         return smtp_reply(s->cmd, 503, "5.5.1", "Error: send HELO/EHLO first");
-    if (smtp_parse_mail(s->cmd, args, allow, &mail, &refusal) < 0 ||
+    if (check_filter(s, &refusal) < 0 || smtp_parse_mail(s->cmd, args, allow, &mail, &refusal) < 0 ||
         mail_check_utf8(s, "sender", mail.sender, mail.smtputf8, &refusal) < 0 || limits_message(s, &refusal) < 0 ||
         login_limit_message(s, &refusal) < 0 || check_size(s, &mail, &refusal) < 0 || check_space(s, &refusal) < 0 ||
         check_verp(s, &mail, &refusal) < 0 || access_check_sender(s, mail.sender, &refusal) < 0)

@@ -265,6 +265,7 @@ drop_restrictions(struct server *server)
     set->smtpd_forbid_unauth_pipelining = false;
     set->smtpd_sasl_auth_enable = set->smtpd_tls_wrappermode = false;
     set->smtpd_forbid_bare_newline = "normalize";
+    set->smtpd_proxy_filter = "";
 }
 
 struct server *

@@ -64,6 +64,14 @@ def test_smtp_filter_hears_of_the_client_and_hands_back(make_mail, make_sink):
     assert len(content_filter.messages) == 1 and not mail.complaints()
 
 
+def test_nothing_passes_a_filter_before_the_queue_that_is_not_asked(make_mail, sink):
+    """Ours alone: Postfix would ask the filter."""
+    mail = make_mail(relay=sink, settings={"smtpd_proxy_filter": "inet:127.0.0.1:9"})
+    answers = talk(mail.port, "EHLO x", "MAIL FROM:<a@src.test>", "RCPT TO:<b@far.test>")
+    assert answers[1] == "451 4.3.0 Error: content filter is not available" and answers[2].startswith("503 "), answers
+    mail.wait_log(r"MAIL is refused: smtpd_proxy_filter = inet:127\.0\.0\.1:9, ")
+
+
 def test_xforward_and_xclient_are_for_those_who_are_named(make_mail, sink):
     port = instance.free_port()
     mail = make_mail(relay=sink, services=[BACK.format(port=port)])
