@@ -10,6 +10,7 @@
 #include "lib/base/text.h"
 #include "lib/mail/log_events.h"
 #include "lib/run/loop.h"
+#include "lib/run/proxy_header.h"
 #include "lib/run/task.h"
 #include "lib/service/service.h"
 #include "lib/smtp/command.h"
@@ -98,13 +99,30 @@ session_state(const struct session *s)
     return s->transaction->recipient_count ? IN_RCPT : IN_MAIL;
 }
 
+/* A proxy says whose the connection is. Who says something else is no proxy. */
+static int may_wait
+read_proxy_header(const struct server *server, int fd, struct proxy_header *header)
+{
+    struct err err;
+
+    header->is_local = true;
+    if (!server->set.smtpd_upstream_proxy_protocol[0])
+        return 0;
+    if (proxy_header_read(fd, loop_now() + server->set.smtpd_upstream_proxy_timeout, header, &err) == 0)
+        return 0;
+    log_warning("haproxy read: %s", err.text);
+    return -1;
+}
+
 static void
-find_server_address(struct session *s)
+find_server_address(struct session *s, const struct proxy_header *proxy)
 {
     struct net_addr addr = {.len = sizeof addr - offsetof(struct net_addr, any)};
     char text[INET6_ADDRSTRLEN] = "";
 
-    if (getsockname(stream_fd(s->stream), &addr.any, &addr.len) < 0)
+    if (!proxy->is_local)
+        addr = proxy->server;
+    else if (getsockname(stream_fd(s->stream), &addr.any, &addr.len) < 0)
         addr.any.sa_family = AF_UNSPEC;
     net_addr_unmap(&addr);
     net_addr_format(&addr, text, sizeof text);
@@ -405,12 +423,17 @@ greet(struct session *s)
 void may_wait
 session_serve(struct server *server, int fd, const struct net_addr *addr)
 {
-    struct session *s = session_new(server, fd);
+    struct proxy_header proxy;
 
-    s->addr = *addr;
-    if (addr->len == 0 || addr->any.sa_family == AF_UNIX) /* somebody on this machine */
+    if (read_proxy_header(server, fd, &proxy) < 0) {
+        close(fd);
+        return;
+    }
+    struct session *s = session_new(server, fd);
+    s->addr = proxy.is_local ? *addr : proxy.client;
+    if (s->addr.len == 0 || s->addr.any.sa_family == AF_UNIX) /* somebody on this machine */
         check(net_addr_parse("127.0.0.1", 0, &s->addr, &s->err) == 0);
-    find_server_address(s);
+    find_server_address(s, &proxy);
     peer_lookup(server, s->arena, &s->addr, &s->peer);
     s->client = server->set.smtpd_client_port_logging
                     ? arena_printf(s->arena, "%s[%s]:%u", s->peer.name, s->peer.address, s->peer.port)

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from harness import Client, Closed, send
+from harness.instance import free_port
 from harness.sink import certificate
 
 CLIENT = r"(unknown|localhost)\[127\.0\.0\.1\]"
@@ -368,3 +369,31 @@ def test_reload_drops_no_session(make_mail, sink):
         assert sending.read_reply().code == 250
         assert idle.send("e@src.test", ["f@far.test"], b"Subject: z\r\n\r\nz\r\n").code == 250
     sink.wait_count(3)
+
+
+V1 = b"PROXY TCP4 192.0.2.1 198.51.100.2 4000 25\r\n"
+V2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x02\xc6\x33\x64\x02\x0f\xa0\0\x19"  # 192.0.2.2
+
+
+def test_a_proxy_says_whose_a_connection_is(make_mail, sink):
+    port = free_port()
+    mail = make_mail(relay=sink, settings={"smtpd_upstream_proxy_timeout": "2s", "mynetworks": "192.0.2.2"},
+                     services=[f"127.0.0.1:{port} inet n - n - - smtpd -o smtpd_upstream_proxy_protocol=haproxy"])
+    for header, client, code in ((V1, "192.0.2.1", 554), (V2, "192.0.2.2", 250)):
+        with socket.create_connection(("127.0.0.1", port), 30) as s:
+            f = s.makefile("rb")
+            s.sendall(header)
+            assert f.readline().startswith(b"220 ")
+            for command in ("HELO c.test", "MAIL FROM:<a@src.test>", "RCPT TO:<b@far.test>"):
+                s.sendall(command.encode() + b"\r\n")
+                answer = f.readline()
+            assert int(answer[:3]) in (code, code - 100 if code == 554 else code), answer
+        mail.wait_log(rf"connect from unknown\[{client}\]")
+    for count, start in enumerate((b"EHLO c.test\r\n", b"PROXY TCP4 192.0.2.1 198.51.100.2 4000\r\n", b"PROXY TCP4 192.0.2.1", V2[:-1], b"\x16\x03\x01\x02", b""), 1):
+        with socket.create_connection(("127.0.0.1", port), 30) as s:
+            s.sendall(start)
+            try:
+                assert not s.recv(100)
+            except ConnectionResetError:
+                pass
+        mail.wait_log(r"warning: haproxy read: ", count=count)
