@@ -8,8 +8,10 @@
 #include "lib/base/log.h"
 #include "lib/mail/log_events.h"
 #include "lib/run/loop.h"
+#include "lib/run/proxy_header.h"
 #include "lib/run/task.h"
 #include "lib/service/service.h"
+#include "lib/table/server_names.h"
 
 #define AUTH_TIME     SECONDS(60)
 #define HANDOVER_TIME SECONDS(30)
@@ -19,7 +21,7 @@
 /* ---- settings ---- */
 
 static int
-load_tls(struct front *front, struct err *err)
+load_tls(struct front *front, struct arena *arena, const struct conf *conf, struct err *err)
 {
     const struct front_settings *set = &front->set;
     if (strcmp(set->login_tls_security_level, "none") == 0 && !set->login_tls_wrappermode)
@@ -40,6 +42,8 @@ load_tls(struct front *front, struct err *err)
     front->tls_files = file_watch_new();
     file_watch_add(front->tls_files, set->login_tls_cert_file);
     file_watch_add(front->tls_files, set->login_tls_key_file);
+    if (server_names_use(arena, conf, "login_tls_server_sni_maps", set->login_tls_server_sni_maps, &settings, err) < 0)
+        return -1;
     front->tls = tls_context_new(&settings, err);
     if (front->tls)
         return 0;
@@ -55,7 +59,7 @@ front_new(struct arena *arena, const struct conf *conf, const char *protocol, st
     struct front *front = ARENA_NEW(arena, struct front);
     front->protocol = protocol;
     front->clients = map_new();
-    if (front_settings_load(&front->set, conf, arena, err) < 0 || load_tls(front, err) < 0)
+    if (front_settings_load(&front->set, conf, arena, err) < 0 || load_tls(front, arena, conf, err) < 0)
         return NULL;
     front->plaintext =
         match_list_new(arena, conf, "login_plaintext_networks", front->set.login_plaintext_networks, 0, err);
@@ -73,17 +77,38 @@ front_connect(struct front *front)
 
 /* ---- a connection ---- */
 
-static void
+/* A proxy says whose the connection is: before TLS, so the stream has read nothing yet. */
+static int may_wait
+read_proxy_header(struct connection *c, struct proxy_header *header)
+{
+    const struct front_settings *set = &c->front->set;
+    usec_t deadline = loop_now() + set->login_upstream_proxy_timeout;
+    header->is_local = true;
+    if (!set->login_upstream_proxy_protocol[0] ||
+        proxy_header_read(stream_fd(c->stream), deadline, header, &c->err) == 0)
+        return 0;
+    log_warning("haproxy read: %s", c->err.text);
+    return -1;
+}
+
+/* -1: nobody knows whose connection it is. */
+static int may_wait
 find_addresses(struct connection *c, const struct net_addr *peer)
 {
-    struct net_addr remote = *peer, local = {.len = sizeof local - offsetof(struct net_addr, any)};
+    struct proxy_header proxy;
+    if (read_proxy_header(c, &proxy) < 0)
+        return -1;
+    struct net_addr remote = proxy.is_local ? *peer : proxy.client,
+                    local = {.len = sizeof local - offsetof(struct net_addr, any)};
     char text[INET6_ADDRSTRLEN];
     net_addr_unmap(&remote);
     bool inet = remote.len > 0 && (remote.any.sa_family == AF_INET || remote.any.sa_family == AF_INET6);
     net_addr_format(&remote, text, sizeof text);
     c->address = arena_strdup(c->arena, inet ? text : "127.0.0.1");
     c->port = inet ? net_addr_port(&remote) : 0;
-    if (getsockname(stream_fd(c->stream), &local.any, &local.len) < 0)
+    if (!proxy.is_local)
+        local = proxy.server;
+    else if (getsockname(stream_fd(c->stream), &local.any, &local.len) < 0)
         local.any.sa_family = AF_UNSPEC;
     net_addr_unmap(&local);
     net_addr_format(&local, text, sizeof text);
@@ -94,6 +119,7 @@ find_addresses(struct connection *c, const struct net_addr *peer)
         c->plaintext_ok = true; /* somebody on this machine */
     else if (match_list_host(c->front->plaintext, slice_from("unknown"), &remote, &c->plaintext_ok, &c->err) < 0)
         log_warning("%s", c->err.text);
+    return 0;
 }
 
 /* ---- TLS after the login: bytes are passed on. From here the stack is short, for connections that idle ---- */
@@ -171,7 +197,7 @@ client_leaves(const struct connection *c)
 }
 
 static void may_wait
-login(struct connection *c)
+log_in(struct connection *c)
 {
     bool imap = strcmp(c->front->protocol, "imap") == 0;
     if (!client_enters(c)) {
@@ -190,27 +216,35 @@ login(struct connection *c)
     client_leaves(c);
 }
 
+static void may_wait
+serve(struct connection *c)
+{
+    stream_set_deadline(c->stream, loop_now() + c->front->set.login_timeout);
+    log_connect(c->client);
+    log_in(c);
+    arena_free(&c->cmd);
+    if (c->relay_fd >= 0) {
+        relay(c);
+    } else if (c->stream) {
+        stream_set_deadline(c->stream, loop_now() + SECONDS(10));
+        (void)!stream_flush(c->stream, &c->err);
+    }
+    log_disconnect(c->client, "");
+}
+
 void
 front_serve(struct front *front, int fd, const struct net_addr *peer)
 {
     struct connection c = {
         .front = front, .stream = stream_new(fd), .arena = arena_new(), .cmd = arena_new(), .relay_fd = -1};
-    find_addresses(&c, peer);
-    stream_set_deadline(c.stream, loop_now() + front->set.login_timeout);
+    bool known = find_addresses(&c, peer) == 0;
     if (front->tls_files && file_watch_changed(front->tls_files) && !service_is_ending()) {
         log_restarting("a certificate");
         service_retire();
     }
-    log_connect(c.client);
-    login(&c);
+    if (known)
+        serve(&c);
     arena_free(&c.cmd);
-    if (c.relay_fd >= 0) {
-        relay(&c);
-    } else if (c.stream) {
-        stream_set_deadline(c.stream, loop_now() + SECONDS(10));
-        (void)!stream_flush(c.stream, &c.err);
-    }
-    log_disconnect(c.client, "");
     stream_free(&c.stream);
     arena_free(&c.arena);
 }

@@ -306,14 +306,6 @@ server_connect(struct server *server, const char *(*path)(const char *class_and_
     server->anvil = link_connect(path("private/anvil"), NULL, 0, NULL, NULL);
 }
 
-static void
-free_context(void *value)
-{
-    struct tls_context *context = value;
-
-    tls_context_free(&context);
-}
-
 void
 server_free(struct server **server)
 {
@@ -329,8 +321,6 @@ server_free(struct server **server)
         link_free(&s->anvil);
     if (s->tls)
         tls_context_free(&s->tls);
-    if (s->sni_contexts)
-        map_free(&s->sni_contexts, free_context);
     file_watch_free(&s->tls_files);
     peer_cache_free(&s->peers);
     map_free(&s->hosts, NULL);

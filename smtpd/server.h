@@ -69,8 +69,6 @@ struct server {
     enum tls_level tls_level;
     struct tls_context *tls; /* NULL: TLS can't be had */
     struct tls_settings tls_settings;
-    struct maps *sni;         /* tls_server_sni_maps */
-    struct map *sni_contexts; /* server name -> struct tls_context; NULL: none */
     struct file_watch *tls_files;
 
     struct map *hosts; /* address text -> name, from the hosts file */

@@ -4,11 +4,10 @@
 #include <string.h>
 
 #include "lib/base/log.h"
-#include "lib/base/text.h"
 #include "lib/conf/settings_tlslib.h"
-#include "lib/run/crypto.h"
+#include "lib/table/server_names.h"
 
-enum { NAMES_MOST = 1000, CHAINS_MOST = 32 };
+enum { CHAINS_MOST = 32 };
 
 static int
 load_level(struct server *server, struct err *err)
@@ -121,63 +120,6 @@ set_clients(const struct server *server, struct tls_settings *tls)
     tls->require_peer = set->smtpd_tls_req_ccert && server->tls_level == TLS_LEVEL_ENCRYPT;
 }
 
-/* ---- server names ---- */
-
-/* The key and chain that tls_server_sni_maps have for the name, or for a domain above it. */
-static int may_wait
-find_chain(struct server *server, struct arena *arena, const char *name, const char **pem, struct err *err)
-{
-    const char *value = NULL;
-    struct buf text = {0};
-
-    *pem = NULL;
-    for (const char *key = name; key && !value; key = strchr(key + 1, '.'))
-        if (maps_find(server->sni, arena, slice_from(key), &value, err) < 0)
-            return -1;
-    if (!value)
-        return 0;
-    /* postmap -F makes base64 of the files' content. */
-    if (crypto_base64_decode(slice_from(value), &text) < 0 || !memmem(text.ptr, text.len, "-----BEGIN", 10))
-        err_set(err, ERR_SYNTAX, "tls_server_sni_maps: %s: make the table with postmap -F", name);
-    else
-        *pem = arena_strndup(arena, text.ptr, text.len);
-    if (text.ptr)
-        crypto_wipe(text.ptr, text.len);
-    buf_release(&text);
-    return *pem ? 0 : -1;
-}
-
-/* Called in a handshake. A name that is not in the tables gets the certificate that everybody gets. */
-static int may_wait
-choose(void *ctx, const char *name, struct tls_context **context, struct err *err)
-{
-    struct server *server = ctx;
-    struct arena *arena = arena_new();
-    char *lower = arena_strdup(arena, name);
-    const char *pem;
-
-    text_lower_all(lower, strlen(lower));
-    *context = map_get_text(server->sni_contexts, lower);
-    int result = *context ? 0 : find_chain(server, arena, lower, &pem, err);
-    if (result == 0 && !*context && pem) {
-        struct tls_settings tls = server->tls_settings;
-        tls.chain_files = NULL;
-        tls.cert_file = tls.key_file = tls.cert_file2 = tls.key_file2 = NULL;
-        tls.pem = pem;
-        tls.choose = NULL;
-        *context = map_count(server->sni_contexts) < NAMES_MOST ? tls_context_new(&tls, err) : NULL;
-        if (*context)
-            map_put_text(server->sni_contexts, lower, *context);
-        else
-            result = -1;
-        crypto_wipe((char *)(uintptr_t)pem, strlen(pem));
-    }
-    if (result < 0)
-        log_warning("%s", err->text);
-    arena_free(&arena);
-    return result;
-}
-
 /* ---- all ---- */
 
 static int
@@ -201,9 +143,7 @@ server_load_tls(struct server *server, struct err *err)
     if (server->tls_level == TLS_LEVEL_NONE)
         return 0;
     server->tls_files = file_watch_new();
-    server->sni = maps_new(server->arena, server->conf, "tls_server_sni_maps", server->set.tls_server_sni_maps,
-                           TABLE_FOLD_FIXED, err);
-    if (!server->sni || set_ciphers(server, tls, err) < 0)
+    if (set_ciphers(server, tls, err) < 0)
         return -1;
     set_clients(server, tls);
     if (!set_certificates(server, tls)) {
@@ -212,11 +152,9 @@ server_load_tls(struct server *server, struct err *err)
         log_warning("No server certs available. TLS won't be enabled");
         return 0;
     }
-    if (!maps_is_empty(server->sni)) {
-        server->sni_contexts = map_new();
-        tls->choose = choose;
-        tls->choose_ctx = server;
-    }
+    if (server_names_use(server->arena, server->conf, "tls_server_sni_maps", server->set.tls_server_sni_maps, tls,
+                         err) < 0)
+        return -1;
     server->tls = tls_context_new(tls, err);
     return server->tls ? 0 : unavailable(server, err);
 }

@@ -37,16 +37,16 @@ def greets(port):
 
 
 class Reading(Instance):
-    def __init__(self, users=2, settings=None, **more):
+    def __init__(self, users=2, settings=None, services=(), **more):
         self.imap_port, self.imaps_port, self.pop3_port, self.pop3s_port = (free_port() for _ in range(4))
         self.users = users
-        services = [f"127.0.0.1:{self.imap_port} inet n - n - - imapd",
-                    f"127.0.0.1:{self.imaps_port} inet n - n - - imapd -o login_tls_wrappermode=yes",
-                    f"127.0.0.1:{self.pop3_port} inet n - n - - pop3d",
-                    f"127.0.0.1:{self.pop3s_port} inet n - n - - pop3d -o login_tls_wrappermode=yes",
-                    "imap-session unix - n n - 0 imap-session", "pop3-session unix - n n - 0 pop3-session",
-                    "auth unix n n n - 0 auth"]
-        super().__init__(settings=settings, services=services, **more)
+        own = [f"127.0.0.1:{self.imap_port} inet n - n - - imapd",
+               f"127.0.0.1:{self.imaps_port} inet n - n - - imapd -o login_tls_wrappermode=yes",
+               f"127.0.0.1:{self.pop3_port} inet n - n - - pop3d",
+               f"127.0.0.1:{self.pop3s_port} inet n - n - - pop3d -o login_tls_wrappermode=yes",
+               "imap-session unix - n n - 0 imap-session", "pop3-session unix - n n - 0 pop3-session",
+               "auth unix n n n - 0 auth"]
+        super().__init__(settings=settings, services=own + list(services), **more)
 
     def _make(self):
         super()._make()

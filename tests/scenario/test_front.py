@@ -2,11 +2,14 @@
 """The network side of POP3 and IMAP before a login: TLS, certificates, and those who mean harm."""
 import base64
 import os
+import re
 import socket
 import ssl
 import subprocess
 
 import pytest
+from harness.instance import free_port
+from harness.sink import certificate
 from reading import PASSWORD, Reading, make_certificate
 
 
@@ -118,6 +121,90 @@ def test_a_renewed_certificate_is_shown_without_a_restart(server):
         os.rename(f"{server.base}/{name}", f"{server.etc}/{name}")
     server.wait(lambda: certificate_serial(server) != before, 30, "the new certificate", 0.5)
     server.imap(1, tls=True).logout()
+
+
+def common_name(port, name, starttls=None):
+    args = ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", *(["-servername", name] if name else ["-noservername"]), *(["-starttls", starttls] if starttls else [])]
+    seen = subprocess.run(args, stdin=subprocess.DEVNULL, capture_output=True, timeout=60).stdout
+    subject = re.search(rb"(?m)^subject=.*CN = (.*)$", seen)
+    return subject and subject.group(1).decode()
+
+
+def test_a_name_gets_its_certificate():
+    with Reading(users=1) as server:
+        pem = {}
+        for name in ("one.test", "two.test"):
+            pem[name] = base64.b64encode(b"".join(open(f, "rb").read() for f in reversed(certificate(name)))).decode()
+        with open(f"{server.etc}/sni", "w") as f:
+            f.write(f"one.test {pem['one.test']}\n.two.test {pem['two.test']}\nbad.test nonsense\n")
+        server.settings["tls_server_sni_maps"] = f"texthash:{server.etc}/sni"
+        server.write_config()
+        server.reload()
+        server.wait(lambda: common_name(server.imaps_port, "one.test") == "one.test", 30, "the name's certificate", 0.5)
+        for port, starttls in ((server.imaps_port, None), (server.pop3s_port, None), (server.imap_port, "imap"), (server.pop3_port, "pop3")):
+            assert [common_name(port, n, starttls) for n in ("One.Test", "a.two.test", "two.test", "x" * 255, "..\\", None, "bad.test")] == \
+                ["one.test", "two.test", "localhost", "localhost", "localhost", "localhost", None]
+        server.wait_log(r"login_tls_server_sni_maps: bad.test: make the table with postmap -F")
+        for i in range(60):  # names that a client makes up
+            assert common_name(server.imaps_port, f"{i}.two.test") == "two.test"
+        server.imap(1, tls=True).logout()
+
+
+V2 = b"\r\n\r\n\0\r\nQUIT\n"
+V2_CLIENT = V2 + b"\x21\x11\0\x0c\xc0\0\x02\x02\xc6\x33\x64\x02\x0f\xa0\0\x8f"  # 192.0.2.2 to 198.51.100.2
+V1_CLIENT = b"PROXY TCP4 192.0.2.1 198.51.100.2 4000 143\r\n"
+
+
+@pytest.fixture(scope="module")
+def behind_proxy():
+    ports = [free_port() for _ in range(3)]
+    proxy = "-o login_upstream_proxy_protocol=haproxy"
+    with Reading(users=1, settings={"login_upstream_proxy_timeout": "2s"}, services=[
+            f"127.0.0.1:{ports[0]} inet n - n - - imapd {proxy}", f"127.0.0.1:{ports[1]} inet n - n - - imapd {proxy} -o login_tls_wrappermode=yes",
+            f"127.0.0.1:{ports[2]} inet n - n - - pop3d {proxy}"]) as mail:
+        mail.proxied_imap, mail.proxied_imaps, mail.proxied_pop3 = ports
+        yield mail
+
+
+@pytest.mark.parametrize("header,client", [(V1_CLIENT, "192.0.2.1"), (V2_CLIENT, "192.0.2.2")], ids=["v1", "v2"])
+def test_a_proxy_says_whose_a_connection_is(behind_proxy, header, client):
+    s, f = dial(behind_proxy.proxied_imap)
+    s.sendall(header + b"a LOGIN u1@read.test x\r\n")  # what follows in the same packet is the client's
+    assert b"LOGINDISABLED" in f.readline()  # it is not in login_plaintext_networks, as the proxy is
+    assert f.readline().startswith(b"a NO")
+    s.close()
+    behind_proxy.wait_log(rf"connect from unknown\[{client}\]")
+    s, _ = dial(behind_proxy.proxied_imaps)
+    s.sendall(header)
+    t = behind_proxy.tls().wrap_socket(s, server_hostname="localhost")
+    f = t.makefile("rb")
+    assert f.readline().startswith(b"* OK")
+    t.sendall(f'a LOGIN u1@read.test "{PASSWORD}"\r\n'.encode())
+    assert f.readline().startswith(b"a OK")
+    behind_proxy.wait_log(rf"unknown\[{client}\]: login user=u1@read.test, method=LOGIN, TLS")
+
+
+def test_a_proxys_own_connections_are_its_own(behind_proxy):
+    for header in (b"PROXY UNKNOWN\r\n", V2 + b"\x20\0\0\0"):
+        s, f = dial(behind_proxy.proxied_pop3)
+        for byte in header:
+            s.sendall(bytes([byte]))
+        assert f.readline().startswith(b"+OK")
+        s.sendall(f"USER u1@read.test\r\nPASS {PASSWORD}\r\n".encode())  # 127.0.0.1 may
+        assert [f.readline()[:3] for _ in range(2)] == [b"+OK"] * 2
+        s.close()
+
+
+def test_who_is_no_proxy_is_not_served(behind_proxy):
+    starts = [b"a NOOP\r\n", b"PROXY TCP4 192.0.2.1 198.51.100.2 4000\r\n", b"PROXY TCP4 192.0.2.1", V2 + b"\x21\x11\xff\xff", V2[:-1] + b"X\x21\x11", b"\x16\x03\x01\x02", b""]
+    for count, start in enumerate(starts, 1):
+        s, f = dial(behind_proxy.proxied_imap)
+        s.sendall(start)
+        try:
+            assert f.read() == b""
+        except ConnectionResetError:
+            pass
+        behind_proxy.wait_log(r"warning: haproxy read: ", count=count)
 
 
 def test_a_link_to_another_users_mail_leads_nowhere(server):
