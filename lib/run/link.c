@@ -350,7 +350,7 @@ check_peer(int fd, pid_t *pid, struct err *err)
 
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len) < 0)
         return err_errno(err, "SO_PEERCRED");
-    if (who.uid != 0 && who.uid != geteuid() && who.uid != link_state.trusted_uid)
+    if (who.uid != 0 && who.uid != link_state.trusted_uid)
         return err_set(err, ERR_PERM, "peer with uid %u is not trusted", who.uid);
     *pid = who.pid;
     return 0;

@@ -38,7 +38,7 @@
 #include "lib/run/msg.h"
 
 enum {
-    LINK_FRAME_LIMIT = 65 << 20,    /* largest frame: the largest envelope (IMAGE_ENVELOPE_LIMIT) and what goes with it */
+    LINK_FRAME_LIMIT = 65 << 20, /* largest frame: the largest envelope (IMAGE_ENVELOPE_LIMIT) and what goes with it */
     LINK_PAYLOAD_INLINE = 64 << 10, /* content above this travels through a socket of its own */
     LINK_OUT_LIMIT = 1 << 20,
     LINK_UNREAD_LIMIT = 256 << 20,
@@ -63,7 +63,8 @@ struct link_protocol {
     unsigned role_count;
 };
 
-/* Before the first link. program: our own name, as in the roles. trusted_uid: besides root and ourselves. */
+/* Before the first link. program: our own name, as in the roles. trusted_uid: besides root, who may
+ * be at the other end: mail_owner, or ourselves where we are an ordinary user. */
 void link_init(const struct link_protocol *, const char *program, uid_t trusted_uid);
 
 /* What a handler gets, and what link_call() returns. Lives in the arena of the call. Descriptors belong to the

@@ -147,7 +147,7 @@ static const struct row rows[] = {
     CALL(K | L, sendmsg),
     CALL(K | N | L, recvmsg),
     CALL(K | C | N | L, getsockopt),
-    CALL(K | S | N | L, geteuid),
+    CALL(S | H | N | L, geteuid),
     CALL(I | N | L, getsockname),
     SELDOM(I | N | L, getpeername), /* of a connection that was passed on */
     CALL(I | X | N | L, shutdown),
