@@ -6,6 +6,7 @@
 
 #include "lib/base/check.h"
 #include "lib/base/map.h"
+#include "lib/run/net.h"
 
 enum { KEPT = 50000 /* names that are counted; above it those that have become old go */ };
 
@@ -92,10 +93,25 @@ add(struct failures *failures, struct map *map, const char *name, usec_t now)
     return ++count->failures;
 }
 
+/* A client's network, if it is an address; text holds it. */
+static const char *
+network_of(const char *client, char *text, size_t size)
+{
+    struct net_addr addr;
+    struct err err;
+
+    if (net_addr_parse(client, 0, &addr, &err) < 0)
+        return client;
+    net_addr_network(&addr, NET_CLIENT_V4_BITS, NET_CLIENT_V6_BITS, text, size);
+    return text;
+}
+
 bool
 failures_bar(struct failures *failures, const char *client, usec_t now)
 {
-    const struct count *count = client[0] ? find(failures, failures->clients, client, now) : NULL;
+    char text[NET_NETWORK_SIZE];
+    const struct count *count =
+        client[0] ? find(failures, failures->clients, network_of(client, text, sizeof text), now) : NULL;
     int64_t limit = failures->set->auth_client_failure_limit;
 
     return limit > 0 && count && count->failures >= limit;
@@ -104,7 +120,8 @@ failures_bar(struct failures *failures, const char *client, usec_t now)
 usec_t
 failures_note(struct failures *failures, const char *client, const char *user, usec_t now)
 {
-    unsigned by_client = add(failures, failures->clients, client, now);
+    char text[NET_NETWORK_SIZE];
+    unsigned by_client = add(failures, failures->clients, network_of(client, text, sizeof text), now);
     unsigned by_user = add(failures, failures->users, user, now);
     unsigned most = by_client > by_user ? by_client : by_user;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* auth/failures.h: counts failed logins for each client and for each user, and says how long the answer to the next is to be
  * held back. A client with too many is turned away without looking at its password; a user never is, so that nobody can
- * lock another out. */
+ * lock another out. Of an IPv6 address the network counts, since a client may have all of it. */
 #ifndef AUTH_FAILURES_H
 #define AUTH_FAILURES_H
 

@@ -31,7 +31,8 @@ struct server {
     struct source *sources;
     unsigned source_count;
     struct user_table *users; /* NULL: none */
-    struct maps *tokens;      /* auth_token_maps */
+    const char *sample;  /* the first record that was found: what is done for users that do not exist; NULL: none yet */
+    struct maps *tokens; /* auth_token_maps */
 
     /* Where mailboxes lie. */
     struct match_list *local_domains, *virtual_domains;

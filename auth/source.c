@@ -51,6 +51,15 @@ find_record(struct request *r, const struct source *source, const char **record,
     return maps_find(source->maps, r->arena, slice_from(r->user), record, err);
 }
 
+/* Kept for as long as the process lives: who makes up names must see no difference between two answers. */
+static const char *
+sample_of(struct request *r, const char *record)
+{
+    if (record && !r->server->sample)
+        r->server->sample = arena_strdup(r->server->arena, record);
+    return r->server->sample;
+}
+
 static bool
 has_records(const struct source *source)
 {
@@ -60,6 +69,7 @@ has_records(const struct source *source)
 /* Work for a thread of the pool. */
 struct compare {
     const char *record; /* NULL: there is no such user */
+    const char *sample;
     struct slice password;
     bool matches, known;
 };
@@ -72,19 +82,30 @@ compare(void *arg)
     if (work->record)
         work->matches = password_matches(work->record, work->password, &work->known);
     if (!work->known)
-        password_pretend(work->password);
+        password_pretend(work->sample, work->password);
 }
 
+static void may_wait
+pretend(struct request *r, struct slice password)
+{
+    struct compare work = {.sample = sample_of(r, NULL), .password = password};
+
+    task_run_blocking(compare, &work);
+}
+
+/* A name that it does not know costs no hash here: source_check() sees to one. */
 static enum answer may_wait
-ask_record(struct request *r, const struct source *source, struct slice password, struct err *err)
+ask_record(struct request *r, const struct source *source, struct slice password, bool *hashed, struct err *err)
 {
     struct compare work = {.password = password};
 
     if (find_record(r, source, &work.record, err) < 0)
         return ANSWER_FAILED;
-    task_run_blocking(compare, &work);
     if (!work.record)
         return ANSWER_UNKNOWN;
+    work.sample = sample_of(r, work.record);
+    *hashed = true;
+    task_run_blocking(compare, &work);
     if (!work.known) {
         err_set(err, ERR_PERM, "user %s: a password of unknown kind", r->user);
         return ANSWER_FAILED;
@@ -171,14 +192,15 @@ ask_pam(struct request *r, const struct source *source, struct slice password, s
     return work.result == PAM_RESULT_YES ? ANSWER_YES : work.result == PAM_RESULT_NO ? ANSWER_UNKNOWN : ANSWER_FAILED;
 }
 
-/* ---- all sources ---- */
+/* ---- all sources: one hash, whichever of them knows the user, and if none does. It comes before others are asked, PAM and
+ * saslauthd, which take a time of their own ---- */
 
 static enum answer may_wait
-ask(struct request *r, const struct source *source, struct slice password, struct err *err)
+ask(struct request *r, const struct source *source, struct slice password, bool *hashed, struct err *err)
 {
     switch (source->kind) {
     case SOURCE_USERS:
-    case SOURCE_TABLE: return ask_record(r, source, password, err);
+    case SOURCE_TABLE: return ask_record(r, source, password, hashed, err);
     case SOURCE_SASLAUTHD: return ask_saslauthd(r, source, password, err);
     case SOURCE_PAM: return ask_pam(r, source, password, err);
     }
@@ -189,19 +211,26 @@ enum verdict may_wait
 source_check(struct request *r, struct slice user, struct slice password)
 {
     enum verdict verdict = VERDICT_FAILED;
+    bool hashed = !server_has_source(r->server, SOURCE_USERS) && !server_has_source(r->server, SOURCE_TABLE);
     struct err err;
 
     if (!source_set_user(r, user) || password.len == 0 || slice_has_byte(password, '\0'))
         return VERDICT_FAILED;
     for (unsigned i = 0; i < r->server->source_count; i++) {
         const struct source *source = &r->server->sources[i];
-        switch (ask(r, source, password, &err)) {
+        if (!has_records(source) && !hashed) {
+            pretend(r, password);
+            hashed = true;
+        }
+        switch (ask(r, source, password, &hashed, &err)) {
         case ANSWER_YES: return VERDICT_OK;
         case ANSWER_NO: return verdict;
         case ANSWER_FAILED: verdict = source_failed(source->name, &err); break; /* a later source may still say yes */
         case ANSWER_UNKNOWN: break;
         }
     }
+    if (!hashed)
+        pretend(r, password);
     return verdict;
 }
 
@@ -211,25 +240,42 @@ source_accept(struct request *r, struct slice user)
     return source_set_user(r, user) ? VERDICT_OK : VERDICT_FAILED;
 }
 
+/* Work for a thread of the pool: keys may have to be made from a password. */
+struct make_keys {
+    const char *record, *sample; /* NULL: there is no such user; nobody was found yet */
+    const char *digest;
+    struct slice secret, user;
+    struct scram_keys *keys;
+    bool exists;
+};
+
+static void
+make_keys(void *arg)
+{
+    struct make_keys *work = arg;
+
+    work->exists =
+        work->record && password_scram_keys(work->record, work->secret, work->user, work->digest, work->keys);
+    if (!work->exists)
+        password_scram_pretend(work->sample, work->secret, work->user, work->digest, work->keys);
+}
+
 enum verdict may_wait
 source_scram_keys(struct request *r, const char *digest, struct scram_keys *keys, bool *exists)
 {
-    const char *record;
+    struct make_keys work = {.digest = digest,
+                             .secret = slice_make(r->server->pretend_key, AUTH_KEY_SIZE),
+                             .user = slice_from(r->user),
+                             .keys = keys};
     struct err err;
 
-    *exists = false;
-    for (unsigned i = 0; i < r->server->source_count; i++) {
+    for (unsigned i = 0; i < r->server->source_count && !work.record; i++) {
         const struct source *source = &r->server->sources[i];
-        if (!has_records(source))
-            continue;
-        if (find_record(r, source, &record, &err) < 0)
+        if (has_records(source) && find_record(r, source, &work.record, &err) < 0)
             return source_failed(source->name, &err);
-        if (!record)
-            continue;
-        *exists = password_scram_keys(record, digest, keys);
-        break;
     }
-    if (!*exists)
-        password_scram_pretend(slice_make(r->server->pretend_key, AUTH_KEY_SIZE), slice_from(r->user), digest, keys);
+    work.sample = sample_of(r, work.record);
+    task_run_blocking(make_keys, &work);
+    *exists = work.exists;
     return VERDICT_OK;
 }

@@ -13,6 +13,8 @@ enum { ITERATIONS = 10000, SALT_SIZE = 18, PASSWORD_MOST = 1024 };
 /* A hash by the settings of ours, which no password is known for: what is compared when there is no user. */
 #define NOBODY "$y$j9T$0123456789abcdefghijk/$"
 
+static _Atomic unsigned hash_count; /* threads of the pool hash */
+
 static const struct {
     const char *scheme, *digest;
 } scrams[] = {{"{SCRAM-SHA-256}", "SHA256"}, {"{SCRAM-SHA-1}", "SHA1"}};
@@ -29,6 +31,7 @@ hash(struct slice password, const char *setting, struct crypt_data **data)
     *data = calloc(1, sizeof **data);
     if (!*data)
         fatal("out of memory");
+    hash_count++;
     memcpy(text, password.ptr ? password.ptr : "", password.len);
     text[password.len] = '\0';
     const char *result = crypt_rn(text, setting, *data, sizeof **data);
@@ -46,13 +49,20 @@ release(struct crypt_data *data)
 
 /* ---- storing ---- */
 
+static size_t
+derive(const char *digest, struct slice password, struct slice salt, unsigned iterations, unsigned char *out)
+{
+    hash_count++;
+    return crypto_pbkdf2(digest, password, salt, iterations, out);
+}
+
 static void
 append_scram(struct buf *out, const char *scheme, const char *digest, struct slice password)
 {
     unsigned char salt[SALT_SIZE], salted[CRYPTO_DIGEST_MOST], key[CRYPTO_DIGEST_MOST], stored[CRYPTO_DIGEST_MOST];
 
     crypto_random(salt, sizeof salt);
-    size_t size = crypto_pbkdf2(digest, password, slice_make(salt, sizeof salt), ITERATIONS, salted);
+    size_t size = derive(digest, password, slice_make(salt, sizeof salt), ITERATIONS, salted);
     buf_printf(out, "%s%d,", scheme, ITERATIONS);
     crypto_base64_encode(slice_make(salt, sizeof salt), out);
     crypto_hmac(digest, slice_make(salted, size), slice_from("Client Key"), key);
@@ -132,21 +142,34 @@ parse_scram(struct slice text, const char *digest, struct scram_keys *keys)
     return true;
 }
 
+/* keys has salt and iterations. */
 static void
 derive_scram(struct slice password, const char *digest, struct scram_keys *keys)
 {
-    struct buf text = {0};
-    struct slice line;
+    unsigned char salted[CRYPTO_DIGEST_MOST], key[CRYPTO_DIGEST_MOST];
 
-    append_scram(&text, "", digest, password);
-    line = buf_slice(&text);
-    line.len--;
-    (void)parse_scram(line, digest, keys);
-    buf_release(&text);
+    keys->size = derive(digest, password, slice_make(keys->salt, keys->salt_len), keys->iterations, salted);
+    crypto_hmac(digest, slice_make(salted, keys->size), slice_from("Client Key"), key);
+    crypto_digest(digest, slice_make(key, keys->size), keys->stored);
+    crypto_hmac(digest, slice_make(salted, keys->size), slice_from("Server Key"), keys->server);
+    crypto_wipe(salted, sizeof salted);
+    crypto_wipe(key, sizeof key);
+}
+
+/* What can be shown of keys that are not stored: it must not change from one time to the next. */
+static void
+make_salt(struct slice secret, struct slice user, struct scram_keys *keys)
+{
+    unsigned char mac[CRYPTO_SHA256_SIZE];
+
+    *keys = (struct scram_keys){.salt_len = SALT_SIZE, .iterations = ITERATIONS};
+    crypto_hmac_sha256(secret, user, mac);
+    memcpy(keys->salt, mac, SALT_SIZE);
 }
 
 bool
-password_scram_keys(const char *record, const char *digest, struct scram_keys *keys)
+password_scram_keys(const char *record, struct slice secret, struct slice user, const char *digest,
+                    struct scram_keys *keys)
 {
     struct slice rest = slice_from(record), line;
 
@@ -157,6 +180,7 @@ password_scram_keys(const char *record, const char *digest, struct scram_keys *k
                 return parse_scram(slice_make(line.ptr + length, line.len - length), digest, keys);
         }
         if (slice_starts_with_fold(line, "{PLAIN}")) {
+            make_salt(secret, user, keys);
             derive_scram(slice_make(line.ptr + 7, line.len - 7), digest, keys);
             return true;
         }
@@ -165,14 +189,18 @@ password_scram_keys(const char *record, const char *digest, struct scram_keys *k
 }
 
 void
-password_scram_pretend(struct slice secret, struct slice user, const char *digest, struct scram_keys *keys)
+password_scram_pretend(const char *sample, struct slice secret, struct slice user, const char *digest,
+                       struct scram_keys *keys)
 {
-    unsigned char mac[CRYPTO_SHA256_SIZE];
+    struct scram_keys other;
 
-    *keys = (struct scram_keys){.salt_len = SALT_SIZE, .iterations = ITERATIONS};
+    make_salt(secret, user, keys);
+    if (sample && password_scram_keys(sample, secret, user, digest, &other)) {
+        keys->iterations = other.iterations;
+        keys->salt_len = other.salt_len < SALT_SIZE ? other.salt_len : SALT_SIZE;
+        crypto_wipe(&other, sizeof other);
+    }
     keys->size = crypto_digest(digest, slice_from(""), keys->stored);
-    crypto_hmac_sha256(secret, user, mac);
-    memcpy(keys->salt, mac, SALT_SIZE);
     crypto_random(keys->stored, keys->size);
     crypto_random(keys->server, keys->size);
 }
@@ -214,7 +242,7 @@ scram_matches(struct slice text, const char *digest, struct slice password)
 
     if (!parse_scram(text, digest, &keys) || !password.ptr)
         return false;
-    size_t size = crypto_pbkdf2(digest, password, slice_make(keys.salt, keys.salt_len), keys.iterations, salted);
+    size_t size = derive(digest, password, slice_make(keys.salt, keys.salt_len), keys.iterations, salted);
     crypto_hmac(digest, slice_make(salted, size), slice_from("Client Key"), key);
     crypto_digest(digest, slice_make(key, size), stored);
     crypto_wipe(salted, sizeof salted);
@@ -266,10 +294,21 @@ password_matches(const char *record, struct slice password, bool *known)
 }
 
 void
-password_pretend(struct slice password)
+password_pretend(const char *sample, struct slice password)
 {
     struct crypt_data *data;
+    bool known = false;
 
+    if (sample)
+        (void)password_matches(sample, password, &known);
+    if (known)
+        return;
     (void)hash(password, NOBODY, &data);
     release(data);
+}
+
+unsigned
+password_hash_count(void)
+{
+    return hash_count;
 }

@@ -23,10 +23,11 @@ const char *password_record(struct arena *, struct slice password, struct err *)
 /* Does the password fit? *known: there was something in the record that it could be compared with. */
 bool password_matches(const char *record, struct slice password, bool *known);
 
-/* As long as password_matches() takes with a record of ours, and always no: for users that do not exist. */
-void password_pretend(struct slice password);
+/* As long as password_matches() takes with this record (NULL: with one of ours), and always no: for users that do not exist. */
+void password_pretend(const char *sample, struct slice password);
 
-/* The keys for SCRAM (RFC 5802): stored, or made from a plain password. digest: "SHA1", "SHA256". */
+/* The keys for SCRAM (RFC 5802): stored, or made from a plain password, with a salt that secret makes of the user's name. digest:
+ * "SHA1", "SHA256". */
 struct scram_keys {
     char salt[64]; /* bytes */
     size_t salt_len;
@@ -34,9 +35,15 @@ struct scram_keys {
     size_t size; /* of the digest */
     unsigned char stored[CRYPTO_DIGEST_MOST], server[CRYPTO_DIGEST_MOST];
 };
-bool password_scram_keys(const char *record, const char *digest, struct scram_keys *);
+bool password_scram_keys(const char *record, struct slice secret, struct slice user, const char *digest,
+                         struct scram_keys *);
 
-/* Keys that fit no password, but are always the same for a user who does not exist, so that nobody can tell. */
-void password_scram_pretend(struct slice secret, struct slice user, const char *digest, struct scram_keys *);
+/* Keys that fit no password, but show the same salt whenever they are made for a user who does not exist, and need as much work as those
+ * of this record (NULL: of one of ours), so that nobody can tell. */
+void password_scram_pretend(const char *sample, struct slice secret, struct slice user, const char *digest,
+                            struct scram_keys *);
+
+/* How many slow hashes this process has computed. For tests: the same number whether a user exists. */
+unsigned password_hash_count(void);
 
 #endif

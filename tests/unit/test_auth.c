@@ -42,7 +42,13 @@ stored_passwords(void **state)
     assert_false(known);
     assert_false(password_matches("", slice_from(""), &known));
     assert_null(password_record(arena, slice_from(""), &err));
-    password_pretend(slice_from("anything"));
+    password_pretend(NULL, slice_from("anything"));
+}
+
+static bool
+scram(const char *record, const char *digest, struct scram_keys *keys)
+{
+    return password_scram_keys(record, slice_from("key"), slice_from("nobody"), digest, keys);
 }
 
 static void
@@ -58,16 +64,22 @@ scram_keys(void **state)
     (void)state;
     assert_true(matches(stored, "pencil"));
     assert_false(matches(stored, "Pencil"));
-    assert_true(password_scram_keys(stored, "SHA256", &keys));
+    assert_true(scram(stored, "SHA256", &keys));
     assert_int_equal(keys.iterations, 4096);
-    assert_false(password_scram_keys(stored, "SHA1", &keys));
-    assert_true(password_scram_keys(password_record(arena, slice_from("pencil"), &err), "SHA1", &keys));
-    assert_true(password_scram_keys("{PLAIN}pencil", "SHA256", &keys));
-    assert_false(password_scram_keys("{SCRAM-SHA-256}0,W22ZaJ0SNY7soEsUEjb6gQ==,eA==,eA==", "SHA256", &keys));
-    password_scram_pretend(slice_from("key"), slice_from("nobody"), "SHA256", &keys);
-    password_scram_pretend(slice_from("key"), slice_from("nobody"), "SHA256", &again);
+    assert_false(scram(stored, "SHA1", &keys));
+    assert_true(scram(password_record(arena, slice_from("pencil"), &err), "SHA1", &keys));
+    assert_true(scram("{PLAIN}pencil", "SHA256", &keys));
+    assert_false(scram("{SCRAM-SHA-256}0,W22ZaJ0SNY7soEsUEjb6gQ==,eA==,eA==", "SHA256", &keys));
+    password_scram_pretend(NULL, slice_from("key"), slice_from("nobody"), "SHA256", &keys);
+    password_scram_pretend(NULL, slice_from("key"), slice_from("nobody"), "SHA256", &again);
     assert_memory_equal(keys.salt, again.salt, keys.salt_len);
     assert_memory_not_equal(keys.stored, again.stored, keys.size);
+    /* A plain password shows the same salt each time too, and who does not exist what those show who do. */
+    assert_true(scram("{PLAIN}pencil", "SHA256", &again));
+    assert_memory_equal(keys.salt, again.salt, keys.salt_len);
+    password_scram_pretend(stored, slice_from("key"), slice_from("nobody"), "SHA256", &keys);
+    assert_int_equal(keys.iterations, 4096);
+    assert_int_equal(keys.salt_len, 16);
 }
 
 static void
