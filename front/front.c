@@ -13,6 +13,7 @@
 #include "lib/service/service.h"
 #include "lib/table/server_names.h"
 
+#define ANVIL_TIME    SECONDS(10)
 #define AUTH_TIME     SECONDS(60)
 #define HANDOVER_TIME SECONDS(30)
 #define FAILURE_PAUSE SECONDS(2)
@@ -71,6 +72,8 @@ front_connect(struct front *front)
 {
     bool imap = strcmp(front->protocol, "imap") == 0;
     front->auth = auth_client_new(service_socket_path(front->set.login_auth_path));
+    if (front->set.login_client_connection_limit > 0)
+        front->anvil = link_connect(service_socket_path("private/anvil"), NULL, 0, NULL, NULL);
     front->sessions =
         link_connect(service_socket_path(imap ? "private/imap-session" : "private/pop3-session"), NULL, 0, NULL, NULL);
 }
@@ -100,7 +103,7 @@ find_addresses(struct connection *c, const struct net_addr *peer)
         return -1;
     struct net_addr remote = proxy.is_local ? *peer : proxy.client,
                     local = {.len = sizeof local - offsetof(struct net_addr, any)};
-    char text[INET6_ADDRSTRLEN];
+    char text[NET_NETWORK_SIZE];
     net_addr_unmap(&remote);
     bool inet = remote.len > 0 && (remote.any.sa_family == AF_INET || remote.any.sa_family == AF_INET6);
     net_addr_format(&remote, text, sizeof text);
@@ -115,6 +118,8 @@ find_addresses(struct connection *c, const struct net_addr *peer)
     c->server_address = arena_strdup(c->arena, text);
     c->server_port = net_addr_port(&local);
     c->client = arena_printf(c->arena, "unknown[%s]", c->address);
+    net_addr_network(&remote, NET_CLIENT_V4_BITS, NET_CLIENT_V6_BITS, text, sizeof text);
+    c->network = inet ? arena_strdup(c->arena, text) : c->address;
     if (!inet)
         c->plaintext_ok = true; /* somebody on this machine */
     else if (match_list_host(c->front->plaintext, slice_from("unknown"), &remote, &c->plaintext_ok, &c->err) < 0)
@@ -172,28 +177,48 @@ relay(struct connection *c)
 
 /* ---- the whole ---- */
 
-/* Many slow connections of one client shall not be all that there are. False: it has its share. The count is this process's. */
-static bool
-client_enters(const struct connection *c)
+/* Many slow connections of one client shall not be all that there are: anvil counts those of all processes, and we our own, in case
+ * that it can't be asked. */
+
+/* Of all processes; 0: not known. */
+static int64_t may_wait
+count_all(struct connection *c)
+{
+    struct msg_anvil message = {.event = "connect", .service = "login", .client = c->network, .amount = 1};
+    struct link_message reply;
+    if (link_call(c->front->anvil, c->cmd, &type_anvil, &message, slice_make(NULL, 0), NULL, 0, &type_anvil_count,
+                  &reply, loop_now() + ANVIL_TIME, &c->err) == 0)
+        return ((const struct msg_anvil_count *)reply.message)->count;
+    log_warning("anvil service: %s", c->err.text);
+    return 0;
+}
+
+/* False: it has its share. */
+static bool may_wait
+client_enters(struct connection *c)
 {
     struct map *clients = c->front->clients;
-    uintptr_t count = (uintptr_t)map_get_text(clients, c->address);
-    if (c->front->set.login_client_connection_limit > 0 &&
-        count >= (uintptr_t)c->front->set.login_client_connection_limit)
-        return false;
-    map_put_text(clients, c->address, (void *)(count + 1));
-    return true;
+    int64_t limit = c->front->set.login_client_connection_limit;
+    uintptr_t count = (uintptr_t)map_get_text(clients, c->network) + 1;
+    map_put_text(clients, c->network, (void *)count);
+    if (!c->front->anvil)
+        return true;
+    int64_t all = count_all(c);
+    return (int64_t)count <= limit && all <= limit;
 }
 
 static void
-client_leaves(const struct connection *c)
+client_leaves(struct connection *c)
 {
     struct map *clients = c->front->clients;
-    uintptr_t count = (uintptr_t)map_get_text(clients, c->address);
+    uintptr_t count = (uintptr_t)map_get_text(clients, c->network);
+    struct msg_anvil message = {.event = "disconnect", .service = "login", .client = c->network, .amount = 1};
     if (count > 1)
-        map_put_text(clients, c->address, (void *)(count - 1));
+        map_put_text(clients, c->network, (void *)(count - 1));
     else
-        map_remove_text(clients, c->address);
+        map_remove_text(clients, c->network);
+    if (c->front->anvil)
+        (void)!link_send(c->front->anvil, &type_anvil, &message, slice_make(NULL, 0), NULL, 0, &c->err);
 }
 
 static void may_wait
@@ -205,9 +230,7 @@ log_in(struct connection *c)
         if (!c->front->set.login_tls_wrappermode)
             stream_write_text(c->stream, imap ? "* BYE [LIMIT] Too many connections.\r\n"
                                               : "-ERR [SYS/TEMP] Too many connections.\r\n");
-        return;
-    }
-    if (!c->front->set.login_tls_wrappermode || front_start_tls(c) == 0) {
+    } else if (!c->front->set.login_tls_wrappermode || front_start_tls(c) == 0) {
         if (imap)
             imap_login(c);
         else

@@ -26,7 +26,8 @@ struct front {
     struct tls_context *tls; /* NULL: there is no TLS */
     bool needs_tls;          /* before a login */
     struct file_watch *tls_files;
-    struct map *clients; /* by address: how many of a client's connections have not logged in */
+    struct map *clients; /* by network: how many of a client's connections to this process have not logged in */
+    struct link *anvil;  /* counts those of all processes; NULL: there is no limit */
     struct auth_client *auth;
     struct link *sessions;
 };
@@ -37,6 +38,7 @@ struct connection {
     struct arena *arena, *cmd; /* of the connection, of a command */
     const char *client;        /* "unknown[192.0.2.1]" */
     const char *address, *server_address;
+    const char *network; /* of the client: what limits count */
     unsigned port, server_port;
     bool plaintext_ok; /* by its network */
     const char *certificate_name; /* of a certificate that can be trusted; NULL: there is none */

@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "smtpd/client_limits.h"
 
-#include <arpa/inet.h>
-#include <string.h>
-
 #include "lib/base/log.h"
 #include "lib/run/loop.h"
 
@@ -13,23 +10,11 @@
 static const char *
 network_of(struct session *s)
 {
-    struct net_addr addr = s->addr;
-    char text[INET6_ADDRSTRLEN];
+    char text[NET_NETWORK_SIZE];
 
-    net_addr_unmap(&addr);
-    bool v4 = addr.any.sa_family == AF_INET;
-    if (!v4 && addr.any.sa_family != AF_INET6)
-        return s->peer.address;
-    unsigned char *bytes = v4 ? (unsigned char *)&addr.in4.sin_addr : (unsigned char *)&addr.in6.sin6_addr;
-    unsigned size = v4 ? 32 : 128;
-    unsigned bits = (unsigned)(v4 ? s->server->set.smtpd_client_ipv4_prefix_length
-                                  : s->server->set.smtpd_client_ipv6_prefix_length);
-    if (bits >= size)
-        return s->peer.address;
-    for (unsigned i = bits; i < size; i++)
-        bytes[i / 8] = (unsigned char)(bytes[i / 8] & ~(0x80U >> (i % 8)));
-    net_addr_format(&addr, text, sizeof text);
-    return arena_printf(s->cmd, "%s/%u", text, bits);
+    net_addr_network(&s->addr, (unsigned)s->server->set.smtpd_client_ipv4_prefix_length,
+                     (unsigned)s->server->set.smtpd_client_ipv6_prefix_length, text, sizeof text);
+    return arena_strdup(s->cmd, text);
 }
 
 static struct msg_anvil

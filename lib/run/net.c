@@ -95,6 +95,24 @@ net_addr_unmap(struct net_addr *addr)
     addr->len = sizeof(in4);
 }
 
+void
+net_addr_network(const struct net_addr *addr, unsigned v4_bits, unsigned v6_bits, char *text, size_t size)
+{
+    struct net_addr network = *addr;
+    net_addr_unmap(&network);
+    bool v4 = network.any.sa_family == AF_INET;
+    unsigned char *bytes = v4 ? (unsigned char *)&network.in4.sin_addr : (unsigned char *)&network.in6.sin6_addr;
+    unsigned all = v4 ? 32 : 128, bits = v4 ? v4_bits : v6_bits;
+    if ((!v4 && network.any.sa_family != AF_INET6) || bits >= all) {
+        net_addr_format(&network, text, size);
+        return;
+    }
+    for (unsigned i = bits; i < all; i++)
+        bytes[i / 8] = (unsigned char)(bytes[i / 8] & ~(0x80U >> (i % 8)));
+    net_addr_format(&network, text, size);
+    snprintf(text + strlen(text), size - strlen(text), "/%u", bits);
+}
+
 /* --- sockets --------------------------------------------------------------------------------------------------- */
 
 int

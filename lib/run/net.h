@@ -34,6 +34,12 @@ bool net_addr_equal_host(const struct net_addr *, const struct net_addr *);
 /* IPv4-mapped IPv6 to IPv4, in place. */
 void net_addr_unmap(struct net_addr *);
 
+/* The network of so many bits that it is in, "2001:db8:1:2::/64"; the numeric form alone where they are all of its bits. What counts as one
+ * client in limits: hosts have a whole network of IPv6 addresses, NET_CLIENT_V6_BITS wide at least. text holds at least
+ * NET_NETWORK_SIZE bytes. */
+enum { NET_CLIENT_V4_BITS = 32, NET_CLIENT_V6_BITS = 64, NET_NETWORK_SIZE = INET6_ADDRSTRLEN + 4 };
+void net_addr_network(const struct net_addr *, unsigned v4_bits, unsigned v6_bits, char *text, size_t size);
+
 /* A connected stream socket; -1 and *err if not, its text the reason alone ("Connection refused"), to which the caller
  * adds whom it was for. For TCP sets TCP_NODELAY. bind_to may be NULL. A Unix socket whose queue is full is tried again
  * until the deadline. */

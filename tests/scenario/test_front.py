@@ -89,6 +89,16 @@ def test_slow_connections_of_a_client_leave_room(server):
     server.wait(lambda: can_log_in(server), 30, "a login after they have gone", 0.2)
 
 
+def test_connections_are_counted_over_all_processes(server):
+    """Services of their own are processes of their own."""
+    held = [dial(port) for _ in range(12) for port in (server.imap_port, server.pop3_port)]
+    assert sum(f.readline().startswith((b"* BYE [LIMIT]", b"-ERR [SYS/TEMP]")) for _, f in held) == 4
+    for s, f in held:
+        f.close()
+        s.close()
+    server.wait(lambda: can_log_in(server), 30, "a login after they have gone", 0.2)
+
+
 def can_log_in(server):
     try:
         server.imap(1).logout()
@@ -159,7 +169,7 @@ V1_CLIENT = b"PROXY TCP4 192.0.2.1 198.51.100.2 4000 143\r\n"
 def behind_proxy():
     ports = [free_port() for _ in range(3)]
     proxy = "-o login_upstream_proxy_protocol=haproxy"
-    with Reading(users=1, settings={"login_upstream_proxy_timeout": "2s"}, services=[
+    with Reading(users=1, settings={"login_upstream_proxy_timeout": "2s", "login_client_connection_limit": "10"}, services=[
             f"127.0.0.1:{ports[0]} inet n - n - - imapd {proxy}", f"127.0.0.1:{ports[1]} inet n - n - - imapd {proxy} -o login_tls_wrappermode=yes",
             f"127.0.0.1:{ports[2]} inet n - n - - pop3d {proxy}"]) as mail:
         mail.proxied_imap, mail.proxied_imaps, mail.proxied_pop3 = ports
@@ -192,6 +202,20 @@ def test_a_proxys_own_connections_are_its_own(behind_proxy):
         assert f.readline().startswith(b"+OK")
         s.sendall(f"USER u1@read.test\r\nPASS {PASSWORD}\r\n".encode())  # 127.0.0.1 may
         assert [f.readline()[:3] for _ in range(2)] == [b"+OK"] * 2
+        s.close()
+
+
+def test_a_network_of_ipv6_is_one_client(behind_proxy):
+    def greeting(address):
+        s, f = dial(behind_proxy.proxied_imap)
+        s.sendall(f"PROXY TCP6 {address} ::1 4000 143\r\n".encode())
+        held.append((s, f))
+        return f.readline()
+    held = []
+    assert [b"LIMIT" in greeting(f"2001:db8:1:2:{n}::{n}") for n in range(1, 13)] == [False] * 10 + [True] * 2
+    assert b"LIMIT" not in greeting("2001:db8:1:3::1")
+    for s, f in held:
+        f.close()
         s.close()
 
 

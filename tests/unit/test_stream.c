@@ -727,6 +727,34 @@ addresses(void **state)
     }
 }
 
+static void
+networks(void **state)
+{
+    static const struct {
+        const char *in;
+        unsigned v4, v6;
+        const char *want;
+    } rows[] = {
+        {"192.0.2.1", 32, 64, "192.0.2.1"},
+        {"192.0.2.1", 28, 64, "192.0.2.0/28"},
+        {"192.0.2.255", 1, 64, "128.0.0.0/1"},
+        {"192.0.2.255", 0, 64, "0.0.0.0/0"},
+        {"2001:db8:1:2:3:4:5:6", 32, 64, "2001:db8:1:2::/64"},
+        {"2001:db8:1:2:ffff:ffff:ffff:ffff", 32, 67, "2001:db8:1:2:e000::/67"},
+        {"2001:db8:1:2:3:4:5:6", 32, 128, "2001:db8:1:2:3:4:5:6"},
+        {"::ffff:192.0.2.1", 24, 64, "192.0.2.0/24"},
+    };
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct net_addr addr;
+        struct err err;
+        char text[NET_NETWORK_SIZE];
+        assert_int_equal(net_addr_parse(rows[i].in, 25, &addr, &err), 0);
+        net_addr_network(&addr, rows[i].v4, rows[i].v6, text, sizeof(text));
+        assert_string_equal(text, rows[i].want);
+    }
+}
+
 int
 main(void)
 {
@@ -748,6 +776,7 @@ main(void)
         cmocka_unit_test_setup_teardown(connect_and_listen, setup, teardown),
         cmocka_unit_test_setup_teardown(connect_and_listen_unix, setup, teardown),
         cmocka_unit_test(addresses),
+        cmocka_unit_test(networks),
     };
     log_init("postfix/test");
     return cmocka_run_group_tests_name("streams", tests, NULL, NULL);
