@@ -3,6 +3,66 @@
 
 #include <string.h>
 
+#include "lib/base/octets.h"
+
+/* ---- runs that are clean ---- */
+
+enum {
+    BLOCK = 4 * OCTETS,    /* what is looked at before one asks whether all was clean */
+    LOOK_AGAIN = 4 * BLOCK /* how far behind the end of a clean run the next is looked for */
+};
+
+/* Bytes at which something is wrong: an LF without CR before it, another byte behind a CR, and what ends a dot that is alone on its
+ * line. The two bytes before `at` can be read, and count. */
+static inline octets_marks
+faults(const char *at)
+{
+    octets now = octets_load(at), before = octets_load(at - 1), first = octets_load(at - 2);
+    octets_marks lf = now == '\n', after_cr = before == '\r';
+
+    return (lf ^ after_cr) | ((first == '\n') & (before == '.') & (lf | (now == '\r')));
+}
+
+static inline bool
+is_block_clean(const char *at)
+{
+    return !octets_any(faults(at) | faults(at + OCTETS) | faults(at + 2 * OCTETS) | faults(at + 3 * OCTETS));
+}
+
+/* A run of blocks ends where what it ends with is decided: not behind a CR, nor a dot that begins a line. */
+static size_t
+decided(const char *bytes, size_t n)
+{
+    if (n > 0 && bytes[n - 1] == '\r')
+        n--;
+    if (n > 1 && bytes[n - 1] == '.' && bytes[n - 2] == '\n')
+        n--;
+    return n;
+}
+
+size_t
+data_scan_clean(struct data_scan *scan, struct slice bytes)
+{
+    const char *at = bytes.ptr;
+    size_t n = 2;
+
+    if (bytes.len < n + BLOCK || scan->done || scan->place > DATA_IN_LINE)
+        return 0;
+    /* The first two bytes, before which others may stand. */
+    if (at[0] == '\n' || at[1] == '\n' || at[0] == '\r' || (at[0] == '.' && scan->place == DATA_LINE_START))
+        return 0;
+    while (bytes.len - n >= BLOCK && is_block_clean(at + n))
+        n += BLOCK;
+    if (n == 2)
+        return 0;
+    n = decided(at, n);
+    scan->place = at[n - 1] == '\n' ? DATA_LINE_START : DATA_IN_LINE;
+    scan->line_after_lf = false; /* or no matter, if that line goes on */
+    return n;
+}
+
+/* ---- the rest ---- */
+
 /* The scanner works on lines. `from` is the first byte that was not copied yet; as long as the input is what the output
  * must be, only the reading position moves, and a whole run is copied at once. A byte that must not come out as it is
  * ends the run. What is undecided at the end of the input (a CR, a dot at the start of a line) is not copied, but kept
@@ -133,8 +193,15 @@ size_t
 data_scan(struct data_scan *scan, struct slice bytes, struct buf *out)
 {
     struct run run = {.at = bytes.ptr, .end = bytes.ptr + bytes.len, .from = bytes.ptr, .out = out};
+    const char *look = run.at; /* from here on a clean run may be looked for */
 
     while (run.at < run.end && !scan->done) {
+        if (run.at >= look) {
+            run.at += data_scan_clean(scan, slice_make(run.at, (size_t)(run.end - run.at)));
+            if (run.at == run.end)
+                break;
+            look = (size_t)(run.end - run.at) > LOOK_AGAIN ? run.at + LOOK_AGAIN : run.end;
+        }
         switch (scan->place) {
         case DATA_LINE_START: scan_line_start(scan, &run); break;
         case DATA_IN_LINE: scan_line(scan, &run); break;

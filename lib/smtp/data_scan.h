@@ -28,6 +28,10 @@ struct data_scan {
     bool done; /* the end of the content was found */
 };
 
+/* How many of the bytes, from the first on, come out as they are: these are taken, and need no copy. They are seldom all: the last
+ * few, and what is not quite clean, are left to data_scan(). */
+size_t data_scan_clean(struct data_scan *, struct slice bytes);
+
 /* Scans bytes and appends content to out. Returns how many bytes were taken: all, or those up to and with the end. */
 size_t data_scan(struct data_scan *, struct slice bytes, struct buf *out);
 

@@ -19,6 +19,23 @@ struct row {
     const char *rest; /* what follows the end */
 };
 
+/* As smtpd does with a large content: what is clean is taken without data_scan(). */
+static size_t
+scan_clean_first(struct data_scan *scan, struct slice bytes, struct buf *out)
+{
+    size_t taken = 0;
+
+    while (taken < bytes.len && !scan->done) {
+        struct slice rest = slice_make(bytes.ptr + taken, bytes.len - taken);
+        size_t n = data_scan_clean(scan, rest);
+        buf_append(out, rest.ptr, n);
+        if (n == 0)
+            n = data_scan(scan, rest, out);
+        taken += n;
+    }
+    return taken;
+}
+
 /* Scans in pieces cut at `a` and `b`; returns how many bytes were taken. */
 static size_t
 scan_split(const char *in, size_t len, size_t a, size_t b, struct data_scan *scan, struct buf *out)
@@ -212,13 +229,86 @@ test_every_short_sequence(void **state)
     }
 }
 
+/* Long enough for clean runs: at each place of a text of short and long lines what is not clean, at each split near it, with
+ * and without a look for what is clean first. */
+static void
+check_long(const char *in, size_t len, size_t from, size_t to)
+{
+    struct buf want = {0};
+    size_t taken = 0;
+    bool ended = reference(in, len, &want, &taken);
+
+    assert_true(ended);
+    for (size_t cut = from; cut <= to; cut++) {
+        for (unsigned way = 0; way < 2; way++) {
+            size_t (*scan_fn)(struct data_scan *, struct slice, struct buf *) = way ? scan_clean_first : data_scan;
+            struct data_scan scan = {0};
+            struct buf out = {0};
+            size_t n = scan_fn(&scan, slice_make(in, cut), &out);
+            if (!scan.done) {
+                char *rest = malloc(len - cut + 1); /* so that a look in front of it is noticed */
+                memcpy(rest, in + cut, len - cut);
+                n += scan_fn(&scan, slice_make(rest, len - cut), &out);
+                free(rest);
+            }
+            assert_true(scan.done);
+            assert_int_equal(n, taken);
+            assert_int_equal(out.len, want.len);
+            assert_memory_equal(out.ptr, want.ptr, out.len);
+            buf_release(&out);
+        }
+    }
+    buf_release(&want);
+}
+
+static void
+test_long_runs(void **state)
+{
+    static const char *const odd[] = {"\n",       "\r",        "\r\r\n",     "\n.\r\n",    "\r\n.\n",
+                                      "\r\n.\r",  "\r\n.\r\n", "\r\n..\r\n", "\r\n.x\r\n", "\n\n",
+                                      "\r\n\r\n", ".",         "\n.\n",      "\r.\r",      "\r\n.\r\r\n"};
+    enum { LINE = 37, SIZE = 400 };
+    char text[SIZE + 20];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof odd / sizeof *odd; i++) {
+        size_t n = strlen(odd[i]);
+        for (size_t at = 1; at < SIZE - n; at++) {
+            for (size_t j = 0; j < SIZE; j++)
+                text[j] = j % LINE == LINE - 2 ? '\r' : j % LINE == LINE - 1 ? '\n' : 'a';
+            memcpy(text + at, odd[i], n);
+            memcpy(text + SIZE, "\r\n.\r\n", 5);
+            check_long(text, SIZE + 5, at > 3 ? at - 3 : 0, at + n + 2);
+        }
+    }
+}
+
+/* Clean text is not copied, but for what is undecided at its end. */
+static void
+test_clean_runs_need_no_copy(void **state)
+{
+    char text[1000];
+
+    (void)state;
+    for (size_t j = 0; j < sizeof text; j++)
+        text[j] = j % 40 == 38 ? '\r' : j % 40 == 39 ? '\n' : j % 40 == 0 && j % 80 == 0 && j > 0 ? '.' : 'a';
+    for (size_t n = 100; n < sizeof text; n++) {
+        struct data_scan scan = {0};
+        size_t clean = data_scan_clean(&scan, slice_make(text, n));
+        assert_true(clean + 64 + 4 > n && clean <= n);
+        assert_int_equal(scan.place, text[clean - 1] == '\n' ? DATA_LINE_START : DATA_IN_LINE);
+        assert_true(text[clean - 1] != '\r');
+    }
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ends_only_at_crlf_dot_crlf), cmocka_unit_test(test_smuggling_sequences_are_content),
         cmocka_unit_test(test_nul_bytes_are_content),      cmocka_unit_test(test_bare_line_ends_are_noticed),
-        cmocka_unit_test(test_every_short_sequence),
+        cmocka_unit_test(test_every_short_sequence),       cmocka_unit_test(test_long_runs),
+        cmocka_unit_test(test_clean_runs_need_no_copy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
