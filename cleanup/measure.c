@@ -3,25 +3,37 @@
 
 #include <string.h>
 
+#include "lib/base/octets.h"
 #include "lib/mail/messages.h"
 #include "lib/mail/queue_record.h"
 
-enum { RECORD_LINE_LIMIT = 2048 };
+enum {
+    RECORD_LINE_LIMIT = 2048,
+    SHORT_LINE = 128, /* below it a record takes two bytes more than its line */
+};
 
-/* Is there a byte from 128 on? Eight at a time. */
-static bool
-has_8bit(struct slice s)
+/* CONTENT_8BIT if there is a byte from 128 on, CONTENT_NUL if there is a NUL. */
+static unsigned
+look_at_bytes(struct slice s)
 {
-    uint64_t all = 0, word;
+    const octets zero = {0};
+    octets all = zero;
+    octets_marks nul = {0};
+    unsigned char rest = 0;
+    bool has_nul = false;
     size_t i = 0;
 
-    for (; i + 8 <= s.len; i += 8) {
-        memcpy(&word, s.ptr + i, 8);
-        all |= word;
+    for (; i + OCTETS <= s.len; i += OCTETS) {
+        octets bytes = octets_load(s.ptr + i);
+        all |= bytes;
+        nul |= bytes == zero;
     }
-    for (; i < s.len; i++)
-        all |= (unsigned char)s.ptr[i];
-    return (all & UINT64_C(0x8080808080808080)) != 0;
+    for (; i < s.len; i++) {
+        rest |= (unsigned char)s.ptr[i];
+        has_nul = has_nul || s.ptr[i] == '\0';
+    }
+    return ((rest & 0x80) || octets_any((octets_marks)all < 0) ? CONTENT_8BIT : 0) |
+           (has_nul || octets_any(nul) ? CONTENT_NUL : 0);
 }
 
 /* As queue_file_write() cuts lines. */
@@ -48,7 +60,7 @@ end_line(struct measure *m)
         m->in_body = true;
         m->flags |= CONTENT_HAS_HEADER_END;
     }
-    m->record_length += records_of_line(length, m->in_body);
+    m->record_length += length < SHORT_LINE ? length + 2 : records_of_line(length, m->in_body);
     m->line = 0;
     m->stuffed = false;
 }
@@ -61,10 +73,7 @@ measure_add(struct measure *m, struct slice wire)
     if (wire.len == 0)
         return;
     m->wire_length += wire.len;
-    if (has_8bit(wire))
-        m->flags |= CONTENT_8BIT;
-    if (memchr(wire.ptr, '\0', wire.len))
-        m->flags |= CONTENT_NUL;
+    m->flags |= look_at_bytes(wire);
     while (rest.len > 0) {
         const char *lf = memchr(rest.ptr, '\n', rest.len);
         size_t n = lf ? (size_t)(lf - rest.ptr) : rest.len;
