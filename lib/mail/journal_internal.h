@@ -34,6 +34,8 @@ struct journal {
     struct err make_err;
     int make_result;
 
+    bool large_is_syncing; /* a journal_large has an early sync under way */
+
     struct loop_hook hook;
     struct task_cond idle_cond; /* nothing of ours runs in the pool any more */
 };

@@ -188,7 +188,7 @@ static const struct row rows[] = {
     CALL(J, pwritev),
     SELDOM(J, fallocate), /* a large message of known size */
     CALL(X, fallocate),   /* room for an mbox that is rewritten */
-    CALL(J | S, sync_file_range),
+    CALL(S, sync_file_range),
     CALL(S, renameat2),
     SELDOM(S, linkat),    /* where renameat2() can't do without overwriting; copies within a file system */
     CALL(S | L, ftruncate),

@@ -526,6 +526,58 @@ test_large_image(void **state)
     in_task(large_image);
 }
 
+/* Writes whose sizes fall on both sides of what is written at once, enough of them that syncs begin before the end; what comes out is
+ * what went in. */
+static void
+large_image_in_odd_pieces(void *arg)
+{
+    static const size_t sizes[] = {1, 524287, 524288, 524289, 2, 1048576, 131072, 3, 700001};
+    struct journal *j = open_journal(2);
+    struct journal_large *large;
+    struct journal_place place;
+    struct buf envelope = {0}, sent = {0}, got = {0};
+    struct arena *arena = arena_new();
+    struct source *source;
+    struct slice bytes;
+    struct err err;
+    int more;
+
+    (void)arg;
+    large = journal_large_new(j, 0, 4000, &err);
+    assert_non_null(large);
+    for (unsigned i = 0; sent.len < 12 << 20; i++) {
+        size_t n = sizes[i % ARRAY_LEN(sizes)];
+        char *to = buf_reserve(&sent, n);
+        for (size_t k = 0; k < n; k++)
+            to[k] = (char)('a' + (sent.len + k) * 2654435761U % 25);
+        buf_added(&sent, n);
+        assert_int_equal(journal_large_write(large, slice_make(sent.ptr + sent.len - n, n), &err), 0);
+    }
+    buf_append(&sent, "\r\n", 2);
+    assert_int_equal(journal_large_write(large, slice_make("\r\n", 2), &err), 0);
+    assert_int_equal(journal_large_commit(&large, encode(&envelope, "BIG"), &place, &err), 0);
+    source = open_source(arena, j, &place, &err);
+    assert_non_null(source);
+    while ((more = source_next_wire(source, &bytes, &err)) > 0)
+        buf_append_slice(&got, bytes);
+    assert_int_equal(more, 0);
+    assert_int_equal(got.len, sent.len + 3);
+    assert_memory_equal(got.ptr, sent.ptr, sent.len);
+    journal_release(j, &place);
+    arena_free(&arena);
+    buf_release(&envelope);
+    buf_release(&sent);
+    buf_release(&got);
+    journal_free(&j);
+}
+
+static void
+test_large_image_in_odd_pieces(void **state)
+{
+    (void)state;
+    in_task(large_image_in_odd_pieces);
+}
+
 static void
 too_large_for_a_segment(void *arg)
 {
@@ -716,6 +768,49 @@ test_failed_sync_fails_what_it_covered(void **state)
     in_task(failed_sync);
 }
 
+/* The first sync of a large image, long before its end, fails; all later ones would succeed. */
+static void
+failed_early_sync(void *arg)
+{
+    enum { BLOCK = 1 << 20 };
+    struct journal *j = open_journal(2);
+    char *block = calloc(1, BLOCK);
+    struct journal_large *large;
+    struct journal_place place;
+    struct buf envelope = {0};
+    struct err err;
+    int result = 0;
+
+    (void)arg;
+    large = journal_large_new(j, 0, 4000, &err);
+    assert_non_null(large);
+    syncs_until_failure = 1;
+    fail_errno = EIO;
+    journal_io.fdatasync = failing_fdatasync;
+    for (unsigned i = 0; result == 0 && i < 8; i++)
+        result = journal_large_write(large, slice_make(block, BLOCK), &err);
+    if (result < 0)
+        journal_large_abort(&large);
+    else
+        result = journal_large_commit(&large, encode(&envelope, "BAD"), &place, &err);
+    assert_int_equal(result, -1);
+    assert_int_equal(err.code, EIO);
+    assert_int_equal(syncs_until_failure, 0);
+    journal_io.fdatasync = fdatasync;
+    assert_int_equal(count_files(""), 0);
+    assert_int_equal(count_files(".new"), 0);
+    free(block);
+    buf_release(&envelope);
+    journal_free(&j);
+}
+
+static void
+test_failed_early_sync_fails_a_large_image(void **state)
+{
+    (void)state;
+    in_task(failed_early_sync);
+}
+
 static void
 failed_write(void *arg)
 {
@@ -858,10 +953,12 @@ main(void)
         cmocka_unit_test_setup(test_segments_are_recycled, set_up),
         cmocka_unit_test_setup(test_appends_wait_at_the_limit, set_up),
         cmocka_unit_test_setup(test_large_image, set_up),
+        cmocka_unit_test_setup(test_large_image_in_odd_pieces, set_up),
         cmocka_unit_test_setup(test_too_large_for_a_segment, set_up),
         cmocka_unit_test_setup(test_torn_images, set_up),
         cmocka_unit_test_setup(test_forged_image, set_up),
         cmocka_unit_test_setup(test_failed_sync_fails_what_it_covered, set_up),
+        cmocka_unit_test_setup(test_failed_early_sync_fails_a_large_image, set_up),
         cmocka_unit_test_setup(test_failed_write, set_up),
         cmocka_unit_test_setup(test_locks_and_litter, set_up),
         cmocka_unit_test_setup(test_ids, set_up),
