@@ -354,6 +354,7 @@ process(struct message *m, struct link_message *in)
     m->front = in->payload;
     if (from_stream) {
         m->stream = stream_new(in->fds[0]);
+        stream_set_bulk(m->stream, true);
         in->fds[0] = in->fds[--in->fd_count]; /* now the stream's */
         result = wait_for_room(m);
         server.held += GATHER_LIMIT;

@@ -14,6 +14,7 @@ read_chunk(struct session *s, struct transaction *t, uint64_t count, struct err 
 
     while (count > 0) {
         session_set_deadline(s);
+        stream_set_bulk(s->stream, t && t->submission);
         if (stream_peek(s->stream, &bytes, err) < 0)
             return -1;
         if (bytes.len > count)
@@ -28,6 +29,7 @@ read_chunk(struct session *s, struct transaction *t, uint64_t count, struct err 
             stream_take(s->stream, bytes.len);
         }
     }
+    stream_set_bulk(s->stream, false);
     return 0;
 }
 

@@ -37,6 +37,23 @@ set_deadline(struct session *s, usec_t begun)
         session_set_deadline(s);
 }
 
+/* Takes what it can of the bytes; what is clean of a large content goes on without a copy. */
+static void may_wait
+take_bytes(struct session *s, struct transaction *t, struct slice bytes)
+{
+    size_t before = t->content.len, clean = 0;
+
+    if (t->submission)
+        clean = data_scan_clean(&t->scan, bytes);
+    if (clean > 0) {
+        content_pass(s, slice_make(bytes.ptr, clean));
+        stream_take(s->stream, clean);
+    } else {
+        stream_take(s->stream, data_scan(&t->scan, bytes, &t->content));
+        content_added(s, before);
+    }
+}
+
 /* Reads up to the final dot. -1: the connection failed. */
 static int may_wait
 read_content(struct session *s, struct transaction *t, struct err *err)
@@ -46,12 +63,12 @@ read_content(struct session *s, struct transaction *t, struct err *err)
 
     while (!t->scan.done) {
         set_deadline(s, begun);
+        stream_set_bulk(s->stream, t->submission != NULL);
         if (stream_peek(s->stream, &bytes, err) < 0)
             return -1;
-        size_t before = t->content.len;
-        stream_take(s->stream, data_scan(&t->scan, bytes, &t->content));
-        content_added(s, before);
+        take_bytes(s, t, bytes);
     }
+    stream_set_bulk(s->stream, false);
     judge_bare_lf(s, t);
     return 0;
 }

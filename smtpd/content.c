@@ -83,15 +83,16 @@ content_begin(struct session *s)
     content_received(s, &s->transaction->content);
 }
 
-/* What has gathered goes to cleanup, through a socket of its own. */
+/* What has gathered goes to cleanup, through a socket of its own, and `more` behind it. */
 static void may_wait
-pass_on(struct session *s, struct transaction *t)
+pass_on(struct session *s, struct transaction *t, struct slice more)
 {
     if (!t->submission) {
         struct envelope envelope = transaction_envelope(s, t);
         t->submission = submission_begin(s->server->submitter, t->arena, &envelope, &s->err);
     }
-    if (!t->submission || submission_write(t->submission, buf_slice(&t->content), &s->err) < 0) {
+    if (!t->submission || submission_write(t->submission, buf_slice(&t->content), &s->err) < 0 ||
+        submission_write(t->submission, more, &s->err) < 0) {
         log_warning("%s: queue file write error: %s", t->queue_id, s->err.text);
         t->problem = CONTENT_NOT_QUEUED;
     }
@@ -107,21 +108,41 @@ drop(struct transaction *t)
     t->submission = NULL;
 }
 
-void may_wait
-content_added(struct session *s, size_t before)
+static void
+add_size(struct session *s, size_t n)
 {
     struct transaction *t = s->transaction;
     int64_t limit = s->server->set.message_size_limit;
 
-    t->size += (int64_t)(t->content.len - before);
+    t->size += (int64_t)n;
     if (t->problem == CONTENT_FINE && limit > 0 && t->size > limit)
         t->problem = CONTENT_TOO_BIG;
+}
+
+void may_wait
+content_added(struct session *s, size_t before)
+{
+    struct transaction *t = s->transaction;
+
+    add_size(s, t->content.len - before);
     if (s->server->stand_alone && t->problem == CONTENT_FINE)
         return; /* this process has one message */
     if (t->problem == CONTENT_FINE && (t->submission || t->content.len > LINK_PAYLOAD_INLINE)) {
-        pass_on(s, t);
-        buf_clear(&t->content);
+        pass_on(s, t, slice_make(NULL, 0));
+        buf_release(&t->content);
     }
+    if (t->problem != CONTENT_FINE)
+        drop(t);
+}
+
+void may_wait
+content_pass(struct session *s, struct slice bytes)
+{
+    struct transaction *t = s->transaction;
+
+    add_size(s, bytes.len);
+    if (t->problem == CONTENT_FINE)
+        pass_on(s, t, bytes);
     if (t->problem != CONTENT_FINE)
         drop(t);
 }

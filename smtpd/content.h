@@ -14,6 +14,9 @@ void content_begin(struct session *);
 /* Bytes were appended to the transaction's content: counts them, hands them on when they are many. */
 void may_wait content_added(struct session *, size_t before);
 
+/* The same for bytes that did not need to be copied there; for a content that is being handed on. */
+void may_wait content_pass(struct session *, struct slice);
+
 /* The content is complete: runs end-of-data restrictions, submits it, and returns the reply. Ends the transaction. */
 struct smtp_reply may_wait content_end(struct session *);
 

@@ -5,7 +5,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { CHUNK = 1 << 20 };
+enum {
+    CHUNK = 1 << 20,
+    SMALL = 4 << 10, /* goes out with what follows */
+};
 
 int
 content_stream_pair(int fds[2], struct err *err)
@@ -22,7 +25,9 @@ content_stream_send(struct stream *stream, struct slice bytes, struct err *err)
         uint32_t n = bytes.len < CHUNK ? (uint32_t)bytes.len : CHUNK;
 
         stream_write(stream, &n, sizeof(n));
-        if (stream_write_through(stream, bytes.ptr, n, err) < 0)
+        if (n < SMALL)
+            stream_write(stream, bytes.ptr, n);
+        else if (stream_write_through(stream, bytes.ptr, n, err) < 0)
             return -1;
         bytes = slice_make(bytes.ptr + n, bytes.len - n);
     }

@@ -12,6 +12,7 @@
 /* A pair of connected sockets: [0] to keep, [1] to pass. */
 int content_stream_pair(int fds[2], struct err *) MUST_USE;
 
+/* Bytes that are few may go out with a later call. */
 int may_wait content_stream_send(struct stream *, struct slice bytes, struct err *) MUST_USE;
 int may_wait content_stream_finish(struct stream *, struct err *) MUST_USE;
 

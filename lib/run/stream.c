@@ -18,6 +18,7 @@
 enum {
     STREAM_MAGIC = 0x5354524d,
     ROUNDS_IN_A_TURN = 64,   /* then others get theirs, even if there is always more input */
+    ROUNDS_OF_BULK = 8,      /* what a large block counts for */
     DROP_LIMIT = 256 * 1024, /* what is thrown away before TLS */
     POOLED = 8,              /* free input buffers that are kept */
 };
@@ -29,6 +30,7 @@ static struct {
         struct pooled *next;
     } * free;
     unsigned count;
+    unsigned large; /* large buffers in use: these are not kept */
 } pool;
 
 static char *
@@ -57,6 +59,30 @@ pool_give(char *buffer)
     pooled->next = pool.free;
     pool.free = pooled;
     pool.count++;
+}
+
+static void
+take_in(struct stream *s)
+{
+    if (s->bulk && pool.large < STREAM_BULK_COUNT && (s->in = malloc(STREAM_BULK_SIZE)) != NULL) {
+        s->in_size = STREAM_BULK_SIZE;
+        pool.large++;
+        return;
+    }
+    s->in = pool_take();
+    s->in_size = STREAM_IN_SIZE;
+}
+
+static void
+give_in(struct stream *s)
+{
+    if (s->in_size == STREAM_IN_SIZE) {
+        pool_give(s->in);
+    } else {
+        free(s->in);
+        pool.large--;
+    }
+    s->in = NULL;
 }
 
 /* --- life ------------------------------------------------------------------------------------------------------ */
@@ -93,7 +119,7 @@ stream_free(struct stream **stream)
     close(s->tfd.fd);
     stream_drop_buffered(s);
     if (s->in)
-        pool_give(s->in);
+        give_in(s);
     buf_release(&s->out);
     buf_release(&s->wire);
     free(s->error);
@@ -112,6 +138,12 @@ void
 stream_set_duplex(struct stream *s, bool on)
 {
     s->duplex = on;
+}
+
+void
+stream_set_bulk(struct stream *s, bool on)
+{
+    s->bulk = on;
 }
 
 void
@@ -200,7 +232,8 @@ static int
 be_fair(struct stream *s, struct err *err)
 {
     struct err why;
-    if (++s->rounds < ROUNDS_IN_A_TURN)
+    s->rounds += s->bulk ? ROUNDS_OF_BULK : 1;
+    if (s->rounds < ROUNDS_IN_A_TURN)
         return 0;
     int status = task_yield(&why);
     if (status == 0 && loop_now() >= s->deadline)
@@ -380,10 +413,8 @@ read_some(struct stream *s, void *bytes, size_t size, size_t *n, struct err *why
 static void
 give_buffers_back(struct stream *s)
 {
-    if (s->in && s->in_len == 0) {
-        pool_give(s->in);
-        s->in = NULL;
-    }
+    if (s->in && s->in_len == 0)
+        give_in(s);
     if (s->duplex) /* the rest is the writer's */
         return;
     if (s->out.base)
@@ -434,16 +465,18 @@ fill(struct stream *s, struct err *err)
     if (stream_usable(s, err) < 0)
         return -1;
     for (;;) {
+        if (s->in && s->in_len == 0 && (s->in_size != STREAM_IN_SIZE) != s->bulk)
+            give_in(s);
         if (!s->in)
-            s->in = pool_take();
+            take_in(s);
         if (s->in_len == 0)
             s->in_start = 0;
-        if (s->in_start > 0 && s->in_start + s->in_len > STREAM_IN_SIZE / 2) {
+        if (s->in_start > 0 && s->in_start + s->in_len > s->in_size / 2) {
             memmove(s->in, s->in + s->in_start, s->in_len);
             s->in_start = 0;
         }
         size_t used = s->in_start + s->in_len;
-        if (read_waiting(s, s->in + used, STREAM_IN_SIZE - used, &n, err) < 0)
+        if (read_waiting(s, s->in + used, s->in_size - used, &n, err) < 0)
             return -1;
         s->in_len += n;
         if (n > 0)
@@ -513,11 +546,33 @@ stream_read_line(struct stream *s, size_t max, struct slice *line, enum stream_l
     }
 }
 
+/* A layer gives a record at a time: those that are there come too. Should the next read fail, its error shows at the next call. */
+static void
+fill_from_layer(struct stream *s)
+{
+    struct err why;
+    size_t n;
+    while (s->in_start + s->in_len + STREAM_IN_SIZE <= s->in_size) {
+        enum stream_io got = s->layer->read(s, input(s) + s->in_len, STREAM_IN_SIZE, &n, &why);
+        if (got == STREAM_IO_FAILED)
+            (void)stream_fail(s, &why, NULL);
+        if (got != STREAM_IO_DONE)
+            return;
+        s->in_len += n;
+    }
+}
+
 int
 stream_peek(struct stream *s, struct slice *bytes, struct err *err)
 {
-    if (stream_usable(s, err) < 0 || (s->in_len == 0 && fill(s, err) < 0))
+    if (stream_usable(s, err) < 0)
         return -1;
+    if (s->in_len == 0) {
+        if (fill(s, err) < 0)
+            return -1;
+        if (s->layer && s->bulk)
+            fill_from_layer(s);
+    }
     *bytes = slice_make(input(s), s->in_len);
     return 0;
 }
@@ -525,8 +580,8 @@ stream_peek(struct stream *s, struct slice *bytes, struct err *err)
 int
 stream_peek_more(struct stream *s, struct slice *bytes, struct err *err)
 {
-    if (s->in_len == STREAM_IN_SIZE)
-        return err_set(err, ERR_SYNTAX, "more than %d bytes of input at once", STREAM_IN_SIZE);
+    if (s->in && s->in_len == s->in_size)
+        return err_set(err, ERR_SYNTAX, "more than %zu bytes of input at once", s->in_size);
     if (fill(s, err) < 0)
         return -1;
     *bytes = slice_make(input(s), s->in_len);
@@ -575,7 +630,7 @@ stream_unread(struct stream *s, struct slice bytes)
     check(!s->in && bytes.len <= STREAM_IN_SIZE);
     if (bytes.len == 0)
         return;
-    s->in = pool_take();
+    take_in(s);
     memcpy(s->in, bytes.ptr, bytes.len);
     s->in_start = 0;
     s->in_len = bytes.len;

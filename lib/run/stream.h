@@ -19,7 +19,12 @@
 #include "lib/base/err.h"
 #include "lib/base/slice.h"
 
-enum { STREAM_IN_SIZE = 16 * 1024, STREAM_OUT_LIMIT = 64 * 1024 };
+enum {
+    STREAM_IN_SIZE = 16 * 1024,
+    STREAM_OUT_LIMIT = 64 * 1024,
+    STREAM_BULK_SIZE = 128 * 1024,
+    STREAM_BULK_COUNT = 16, /* streams that may have a buffer of that size at the same time */
+};
 
 struct stream;
 struct tls_context; /* tls.h */
@@ -32,6 +37,10 @@ int stream_fd(const struct stream *);
 /* While this is on, one task reads and another writes: reading sends nothing that has gathered, so the writer flushes. For relays,
  * and for sessions that are told things while they wait for input. */
 void stream_set_duplex(struct stream *, bool on);
+
+/* While this is on, much is expected to come: input is read in blocks of up to STREAM_BULK_SIZE, unless many streams of the process
+ * do so. It changes how many system calls that takes, and how much stream_peek() may show; nothing else. */
+void stream_set_bulk(struct stream *, bool on);
 
 /* When waits give up: loop_now() time. The default is NO_DEADLINE only for tests; every protocol sets one. */
 void stream_set_deadline(struct stream *, usec_t deadline);

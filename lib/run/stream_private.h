@@ -31,13 +31,14 @@ struct stream {
     unsigned magic;
     bool cancelled;
     bool duplex;         /* one task reads, another writes */
+    bool bulk;           /* large input buffers, if there are any */
     bool may_have_input; /* the descriptor: false after a read that emptied it, until the next edge */
     bool ended;          /* the descriptor gave its end */
     unsigned rounds;     /* reads and writes since it last waited */
     struct task_fd tfd;
     usec_t deadline;
-    char *in; /* STREAM_IN_SIZE bytes from the pool; NULL while there is no input */
-    size_t in_start, in_len;
+    char *in; /* in_size bytes; NULL while there is no input */
+    size_t in_size, in_start, in_len;
     struct buf out, wire;
     struct err *error;                /* the first, which all later calls give */
     const struct stream_layer *layer; /* NULL: clear text */

@@ -25,6 +25,7 @@ BODIES = {
     "long CR": b"x" * 2047 + b"\r" + b"y" * 2047 + b"\r\n",
     "header-like": b"To: nobody@far.test\r\nContent-Length: 0\r\n: x\r\n",
     "large": b"".join(b"%06d . \xe4 From here\r\n.%d\r\nFrom %d\r\n" % (n, n, n) for n in range(8000)),
+    "megabytes": b"".join(b"%07d%s\r\n" % (n, b"." * (n % 83)) + (b"..x\r\n.\r\na\rb\r\n" if n % 997 == 0 else b"") for n in range(60000)),
     "no last newline": b"one\r\nend",
     "only a dot": b".",
     "ends in CR": b"one\r",

@@ -308,6 +308,85 @@ large_blocks(void **state)
     task_run_main(large_body, NULL);
 }
 
+/* As bulk is switched on and off, with bytes left over at each switch; lines go on where blocks ended. */
+static void
+bulk_body(void *arg)
+{
+    enum { SIZE = 4 << 20 };
+    int peer;
+    struct stream *s = open_pair(&peer, SOCK_STREAM);
+    char *sent = malloc(SIZE);
+    struct blast blast = {.s = stream_new(peer), .bytes = sent, .len = SIZE};
+    struct task_group group;
+    struct slice bytes;
+    struct err err;
+    size_t at = 0, most = 0;
+    (void)arg;
+    assert_non_null(sent);
+    for (size_t i = 0; i < SIZE; i++)
+        sent[i] = (char)(i * 7 + i / 4093);
+    task_group_init(&group);
+    task_spawn(&group, "sender", send_blast, &blast);
+    for (unsigned n = 0; at < SIZE; n++) {
+        stream_set_bulk(s, n % 7 != 0);
+        assert_int_equal(stream_peek(s, &bytes, &err), 0);
+        assert_memory_equal(bytes.ptr, sent + at, bytes.len);
+        most = bytes.len > most ? bytes.len : most;
+        size_t take = n % 3 == 0 && bytes.len > 1 ? bytes.len / 2 : bytes.len;
+        at += take;
+        stream_take(s, take);
+    }
+    assert_true(most > STREAM_IN_SIZE && most <= STREAM_BULK_SIZE);
+    task_group_join(&group);
+    assert_int_equal(stream_peek(s, &bytes, &err), -1);
+    assert_int_equal(err.kind, ERR_CLOSED);
+    stream_free(&s);
+    free(sent);
+}
+
+static void
+bulk_blocks(void **state)
+{
+    (void)state;
+    task_run_main(bulk_body, NULL);
+}
+
+/* Only so many streams have large buffers at once; the others go on with small ones. */
+static void
+many_bulk_body(void *arg)
+{
+    enum { COUNT = STREAM_BULK_COUNT + 4, SIZE = 2 * STREAM_IN_SIZE };
+    static const char block[SIZE];
+    struct stream *streams[COUNT];
+    int peers[COUNT];
+    unsigned large = 0;
+    struct slice bytes;
+    struct err err;
+    (void)arg;
+    for (unsigned round = 0; round < 2; round++) {
+        large = 0;
+        for (unsigned i = 0; i < COUNT; i++) {
+            streams[i] = open_pair(&peers[i], SOCK_STREAM);
+            stream_set_bulk(streams[i], true);
+            assert_int_equal(write(peers[i], block, SIZE), SIZE);
+            assert_int_equal(stream_peek(streams[i], &bytes, &err), 0);
+            large += bytes.len > STREAM_IN_SIZE;
+        }
+        assert_int_equal(large, STREAM_BULK_COUNT);
+        for (unsigned i = 0; i < COUNT; i++) {
+            close(peers[i]);
+            stream_free(&streams[i]);
+        }
+    }
+}
+
+static void
+few_have_large_buffers(void **state)
+{
+    (void)state;
+    task_run_main(many_bulk_body, NULL);
+}
+
 /* --- output ---------------------------------------------------------------------------------------------------- */
 
 static void
@@ -763,6 +842,8 @@ main(void)
         cmocka_unit_test_setup_teardown(lines_up_to_the_limit, setup, teardown),
         cmocka_unit_test_setup_teardown(peek_and_take, setup, teardown),
         cmocka_unit_test_setup_teardown(peek_ends_at_a_full_buffer, setup, teardown),
+        cmocka_unit_test_setup_teardown(bulk_blocks, setup, teardown),
+        cmocka_unit_test_setup_teardown(few_have_large_buffers, setup, teardown),
         cmocka_unit_test_setup_teardown(large_blocks, setup, teardown),
         cmocka_unit_test_setup_teardown(replies_go_out_together_before_a_wait, setup, teardown),
         cmocka_unit_test_setup_teardown(idle_streams_hold_no_buffers, setup, teardown),

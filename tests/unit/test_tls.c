@@ -379,6 +379,51 @@ large_blocks(void **state)
     task_run_main(large_body, NULL);
 }
 
+/* In bulk a look shows many records, and all bytes come in their order up to the end. */
+static void
+bulk_body(void *arg)
+{
+    enum { SIZE = 3 << 20 };
+    struct end server, client;
+    struct task_group group;
+    struct slice bytes;
+    struct err err;
+    char *sent = malloc(SIZE);
+    size_t at = 0, most = 0;
+    (void)arg;
+    assert_non_null(sent);
+    for (size_t i = 0; i < SIZE; i++)
+        sent[i] = (char)(i * 7 + i / 4093);
+    open_ends(&server, &client);
+    must_shake_hands(&server, &client);
+    struct blast blast = {.s = client.s, .bytes = sent, .len = SIZE};
+    task_group_init(&group);
+    task_spawn(&group, "sender", send_blast, &blast);
+    stream_set_bulk(server.s, true);
+    while (at < SIZE) {
+        assert_int_equal(stream_peek(server.s, &bytes, &err), 0);
+        assert_true(bytes.len <= SIZE - at && bytes.len <= STREAM_BULK_SIZE);
+        assert_memory_equal(bytes.ptr, sent + at, bytes.len);
+        most = bytes.len > most ? bytes.len : most;
+        at += bytes.len;
+        stream_take(server.s, bytes.len);
+    }
+    assert_true(most > STREAM_IN_SIZE);
+    task_group_join(&group);
+    stream_free(&client.s);
+    assert_int_equal(stream_peek(server.s, &bytes, &err), -1);
+    assert_int_equal(err.kind, ERR_CLOSED);
+    stream_free(&server.s);
+    free(sent);
+}
+
+static void
+bulk_shows_many_records(void **state)
+{
+    (void)state;
+    task_run_main(bulk_body, NULL);
+}
+
 /* --- what came before the switch ------------------------------------------------------------------------------- */
 
 /* One who injects sends more than STARTTLS in clear text, in the same packet or just behind it; then the handshake comes
@@ -768,6 +813,7 @@ main(void)
         TEST(lines_through_tls),
         TEST(every_split_of_the_wire),
         TEST(large_blocks),
+        TEST(bulk_shows_many_records),
         TEST(injected_commands_are_thrown_away),
         TEST(injected_replies_are_thrown_away),
         TEST(nothing_is_read_as_clear_text_after_the_end),
