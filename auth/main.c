@@ -41,6 +41,7 @@ static const struct service auth_service = {
     .serve = serve,
     .resident = true,
     .is_interactive = true,
+    .overlaps = true,
     .sandbox = {.calls = SANDBOX_BASE | SANDBOX_ACCEPT | SANDBOX_LINKS | SANDBOX_UNIX | SANDBOX_READ | SANDBOX_THREADS |
                          SANDBOX_NAMES},
 };

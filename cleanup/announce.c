@@ -19,7 +19,7 @@
 #define UNREACHABLE_TIME SECONDS(10)  /* then messages become files */
 #define FILING_PAUSE     SECONDS(5)   /* after files could not be written */
 #define WARN_PAUSE       SECONDS(10)
-#define ANSWER_TIME      SECONDS(2)   /* in a drain: a qmgr that says nothing for so long is not there */
+#define ANSWER_TIME      SECONDS(2) /* in a drain: a qmgr that says nothing for so long is not there */
 
 /* Known by its place; the envelope is read from the segment when it is to be announced again. */
 struct announcement {
@@ -371,17 +371,19 @@ announce_start(const char *path)
 }
 
 void may_wait
-announce_drain(usec_t deadline)
+announce_drain(const usec_t *deadline)
 {
     usec_t since = loop_now();
     struct err err;
 
-    while (journal_outstanding(server.journal) > 0 && loop_now() < deadline) {
+    while (journal_outstanding(server.journal) > 0 && loop_now() < *deadline) {
         usec_t again = loop_now() + RETRY_TIME;
 
-        if (task_wait(&state.released, again < deadline ? again : deadline, &err) < 0 && err.kind == ERR_CANCELLED)
+        if (task_wait(&state.released, again < *deadline ? again : *deadline, &err) < 0 && err.kind == ERR_CANCELLED)
             break;
-        if (loop_now() - since > ANSWER_TIME && (!is_qmgr_there() || !list_is_empty(&state.unsent)))
+        if (!service_is_terminating())
+            since = loop_now(); /* qmgr's successor is on its way */
+        else if (loop_now() - since > ANSWER_TIME && (!is_qmgr_there() || !list_is_empty(&state.unsent)))
             start_filing();
     }
     while (state.filing)

@@ -21,8 +21,9 @@ void announce(const struct journal_place *, struct slice envelope);
 
 void announce_segment_gone(uint32_t segment, uint32_t generation);
 
-/* Waits until nothing is outstanding, or the deadline; writes files when qmgr isn't there. */
-void may_wait announce_drain(usec_t deadline);
+/* Waits until nothing is outstanding, or the deadline, which may change meanwhile; when the system stops, writes files soon if
+ * qmgr isn't there. */
+void may_wait announce_drain(const usec_t *deadline);
 
 /* Forgets what is outstanding: the images stay where they are. */
 void announce_end(void);

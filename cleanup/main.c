@@ -16,9 +16,12 @@
 #include "lib/run/loop.h"
 #include "lib/service/service.h"
 
+#define LOOK_AGAIN_TIME SECONDS(1)
+
 struct server server;
 
 static usec_t drain_time;
+static usec_t drain_deadline = NO_DEADLINE; /* until the system stops */
 
 static const char *const write_paths[] = {"journal", "incoming", "hold", NULL};
 
@@ -126,19 +129,44 @@ serve(int fd, const struct net_addr *peer, unsigned socket)
     link_accept(fd, handlers, ARRAY_LEN(handlers), NULL, NULL);
 }
 
-/* What is under way is answered; then qmgr gets time to deliver or file what it was told of. What is left after that
- * stays in segments without an owner, as after a crash: qmgr takes them over. */
+static void
+hurry(void)
+{
+    drain_deadline = loop_now() + drain_time;
+}
+
+/* The wait ends early, because the deadline may come meanwhile. */
+static usec_t
+look_again(void)
+{
+    usec_t again = loop_now() + LOOK_AGAIN_TIME;
+
+    return again < drain_deadline ? again : drain_deadline;
+}
+
+static bool
+has_time(const struct err *err)
+{
+    return err->kind == ERR_TIMEOUT && loop_now() < drain_deadline;
+}
+
+/* What is under way is answered; then qmgr gets time to deliver or file what it was told of: after a reload as long as that
+ * takes, since a successor takes in mail meanwhile, else service_drain_time. What is left after that stays in segments without an owner, as
+ * after a crash: qmgr takes them over. */
 static void
 drain(void)
 {
-    usec_t deadline = loop_now() + drain_time;
     struct err err;
 
-    if (link_drain_servers(deadline, &err) < 0)
-        log_debug("clients are left: %s", err.text);
-    while (server.messages > 0 && task_wait(&server.taken_in, deadline, &err) == 0)
-        continue;
-    announce_drain(deadline);
+    while (link_drain_servers(look_again(), &err) < 0)
+        if (!has_time(&err)) {
+            log_debug("clients are left: %s", err.text);
+            break;
+        }
+    while (server.messages > 0)
+        if (task_wait(&server.taken_in, look_again(), &err) < 0 && !has_time(&err))
+            break;
+    announce_drain(&drain_deadline);
     if (journal_outstanding(server.journal) == 0) {
         if (journal_remove_all(server.journal, &err) < 0)
             log_warning("%s", err.text);
@@ -157,6 +185,8 @@ static const struct service cleanup_service = {
     .start = start,
     .serve = serve,
     .drain = drain,
+    .hurry = hurry,
+    .overlaps = true,
     .sandbox = {.calls = SANDBOX_BASE | SANDBOX_ACCEPT | SANDBOX_LINKS | SANDBOX_UNIX | SANDBOX_READ | SANDBOX_MOVE |
                          SANDBOX_QUEUE | SANDBOX_JOURNAL | SANDBOX_THREADS,
                 .may_write_files = true},

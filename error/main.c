@@ -93,6 +93,7 @@ main(int argc, char **argv)
         .start = start,
         .serve = agent_serve,
         .many_workers = true,
+        .delivers = true,
         .sandbox = {.calls = SANDBOX_BASE | SANDBOX_ACCEPT | SANDBOX_LINKS | SANDBOX_UNIX | SANDBOX_CONTENT},
     };
 

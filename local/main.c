@@ -164,6 +164,8 @@ main(int argc, char **argv)
         .prepare = prepare,
         .start = start,
         .serve = agent_serve,
+        .overlaps = true,
+        .delivers = true,
         .sandbox = {.calls = SANDBOX_BASE | SANDBOX_ACCEPT | SANDBOX_LINKS | SANDBOX_UNIX | SANDBOX_FDPASS |
                              SANDBOX_HELPERS | SANDBOX_READ | SANDBOX_THREADS | SANDBOX_NAMES,
                     .no_landlock = true,

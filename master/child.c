@@ -110,12 +110,17 @@ take_report(struct child *child, const struct master_report *report)
     case MASTER_READY:
         child->ready = true;
         s->many_workers = report->value & MASTER_READY_MANY_WORKERS;
+        s->overlaps = report->value & MASTER_READY_OVERLAPS;
+        s->delivers = report->value & MASTER_READY_DELIVERS;
         break;
     case MASTER_LOAD: child->load = report->value; break;
     case MASTER_RETIRING: child->retiring = true; break;
+    case MASTER_HANDED_OVER: child->handed_over = true; break;
     default: break;
     }
     service_update(s);
+    if (report->kind == MASTER_HANDED_OVER && s->conf && s->conf->wakeup > 0)
+        service_wake(s); /* there may be work that nobody else pokes a successor for */
 }
 
 /* Those that are there. False: there will be no more. */
@@ -255,9 +260,10 @@ static void
 bury(struct child *child, int status)
 {
     struct service *s = child->service;
-    bool told = child->told_to_end, crashed;
+    bool told = child->told_to_end, crashed, handed_over;
 
     (void)take_reports(child); /* its last words */
+    handed_over = child->handed_over;
     /* Who goes without a word before it serves can't start either, whatever it calls that. */
     crashed = status != 0 || (!child->ready && !told && !child->retiring);
     if (crashed && !(told && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL && master.stopping))
@@ -275,7 +281,7 @@ bury(struct child *child, int status)
     s->child_count--;
     free(child->program);
     free(child);
-    if (s->conf && s->conf->wakeup > 0 && (crashed || told) && !s->stopping)
+    if (s->conf && s->conf->wakeup > 0 && (crashed || told) && !handed_over && !s->stopping)
         service_wake(s);
     service_update(s);
     service_free_if_gone(s);

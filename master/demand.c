@@ -33,6 +33,12 @@ service_worker_limit(const struct service *s)
     return limit < 1 ? 1 : (unsigned)limit;
 }
 
+static bool
+is_serving(const struct child *child)
+{
+    return !child->retiring && !child->told_to_end;
+}
+
 static unsigned
 count_serving(const struct service *s)
 {
@@ -40,9 +46,7 @@ count_serving(const struct service *s)
 
     LIST_EACH(at, &s->children)
     {
-        const struct child *child = LIST_ENTRY(at, struct child, link);
-
-        count += !child->retiring && !child->told_to_end;
+        count += is_serving(LIST_ENTRY(at, struct child, link));
     }
     return count;
 }
@@ -55,19 +59,35 @@ is_loaded(const struct service *s)
     {
         const struct child *child = LIST_ENTRY(at, struct child, link);
 
-        if (!child->retiring && !child->told_to_end && child->load < LOAD_FOR_ANOTHER)
+        if (is_serving(child) && child->load < LOAD_FOR_ANOTHER)
             return false;
     }
     return true;
 }
 
-/* Services that are one process never are two: the old one must have gone. */
+/* May another process be started while this one lives? Where the administrator wants one delivery at a time, not even
+ * while it finishes its last. */
+static bool
+may_stand_beside(const struct service *s, const struct child *child)
+{
+    bool one_at_a_time = s->delivers && s->conf->maxproc_is_given && s->conf->maxproc == 1;
+
+    if (is_serving(child))
+        return s->many_workers;
+    return child->handed_over || ((s->many_workers || s->overlaps) && !one_at_a_time);
+}
+
 static bool
 may_start(const struct service *s)
 {
     if (!s->conf || s->stopping || s->not_before > loop_now() || s->listener_count == 0)
         return false;
-    return s->many_workers || s->child_count == 0;
+    LIST_EACH(at, &s->children)
+    {
+        if (!may_stand_beside(s, LIST_ENTRY(at, struct child, link)))
+            return false;
+    }
+    return true;
 }
 
 /* --- sockets --- */

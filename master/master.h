@@ -47,11 +47,11 @@ struct service {
     size_t listener_count;
     struct list children;
     unsigned child_count;
-    bool was_used;     /* a process was started once */
-    bool many_workers; /* what its last process said */
-    bool stopping;     /* no new processes */
-    usec_t not_before; /* throttled until then; 0: not */
-    unsigned failures; /* in a row */
+    bool was_used;                         /* a process was started once */
+    bool many_workers, overlaps, delivers; /* what its last process said; see lib/service/service.h */
+    bool stopping;                         /* no new processes */
+    usec_t not_before;                     /* throttled until then; 0: not */
+    unsigned failures;                     /* in a row */
     struct loop_timer throttle_timer, wakeup_timer;
     bool watch; /* nobody serves the sockets */
     struct task_cond watch_changed;
@@ -66,7 +66,7 @@ struct child {
     pid_t pid;
     int status_fd;
     usec_t started;
-    bool ready, retiring, told_to_end;
+    bool ready, retiring, told_to_end, handed_over;
     unsigned load;
     struct task_group reader;
 };

@@ -210,6 +210,8 @@ main(int argc, char **argv)
         .prepare = prepare,
         .start = start,
         .serve = agent_serve,
+        .overlaps = true,
+        .delivers = true,
         .sandbox = {.calls = SANDBOX_BASE | SANDBOX_ACCEPT | SANDBOX_LINKS | SANDBOX_UNIX | SANDBOX_FDPASS |
                              SANDBOX_HELPERS | SANDBOX_CONTENT},
     };

@@ -20,19 +20,24 @@
 #include "qmgr/routing.h"
 #include "qmgr/scan.h"
 #include "qmgr/segment.h"
+#include "qmgr/successor.h"
 
 enum {
     FILES_AT_A_TIME = 64,           /* made of messages that have been in the journal for long */
     IMAGE_READ_AT_ONCE = 64 * 1024, /* an agent reads a smaller image whole, when it gets the request */
 };
 
-#define TICK      SECONDS(1)
-#define TRY_AGAIN SECONDS(10)
+#define TICK       SECONDS(1)
+#define TRY_AGAIN  SECONDS(10)
+#define KEEP_AGAIN (20 * 1000)
 
 static const struct qmgr_settings *settings;
 static struct sched *sched;
 static struct task_cond turn, progress;
-static bool turn_wanted, stopping;
+static bool turn_wanted;
+static bool stopping;     /* nothing new is taken up, nothing is begun */
+static bool handing_over; /* but what was begun is finished, unless the system stops */
+static usec_t keep_again; /* a file could not be written: not before then */
 static struct loop_timer wakeup, tick;
 
 /* Messages with an image: those without a file, oldest first, and those that have one already. */
@@ -54,6 +59,18 @@ bool
 active_is_stopping(void)
 {
     return stopping;
+}
+
+static bool
+is_finishing(void)
+{
+    return handing_over && !service_is_terminating();
+}
+
+static bool
+is_shut(void)
+{
+    return stopping && !is_finishing();
 }
 
 unsigned
@@ -147,6 +164,7 @@ on_filed(struct message *message, enum filing_result result, const struct err *e
 
     if (result != FILING_DONE) {
         log_warning("%s: write queue file: %s", message->id, err->text);
+        keep_again = loop_now() + TRY_AGAIN;
         active_progress(message);
         return;
     }
@@ -268,7 +286,7 @@ on_try_again(void *arg)
 static void
 try_again_later(struct message *message)
 {
-    if (!stopping)
+    if (!is_shut())
         loop_timer_set(&message->again, loop_now() + TRY_AGAIN, on_try_again, message);
     task_wake_all(&progress);
 }
@@ -283,6 +301,8 @@ on_left(struct message *message, enum filing_result result, const struct err *er
     }
     if (message->no_room && !stopping)
         scan_incoming_again();
+    if (is_finishing())
+        successor_poke();
     end(message);
 }
 
@@ -373,7 +393,7 @@ defer(struct message *message)
 static void
 leave(struct message *message)
 {
-    if (message->in_file && stopping)
+    if (message->in_file && is_shut())
         end(message);
     else
         filing_leave(message, queue_to_wait_in(message), 0, on_left);
@@ -420,7 +440,7 @@ count_success_to_tell(const struct message *message)
 static bool
 is_worth_telling(const struct message *message, unsigned count)
 {
-    return count > 0 && !stopping && (count >= RECIPIENTS_IN_A_NOTICE || !message->rest.more);
+    return count > 0 && !is_shut() && (count >= RECIPIENTS_IN_A_NOTICE || !message->rest.more);
 }
 
 static bool
@@ -447,7 +467,7 @@ active_progress(struct message *message)
         notice_send(message, message->envelope->trace_flags ? BOUNCE_VERIFY : BOUNCE_SUCCESS);
     else if (all_are_done(message))
         finish(message);
-    else if (message->going_out || message_count_recipients(message, RECIPIENT_TODO) > 0)
+    else if (message_count_recipients(message, RECIPIENT_TODO) > 0 || (message->going_out && !is_finishing()))
         leave(message);
     else if (any_deferred && !message->notice_failed && is_too_old(message))
         expire(message);
@@ -539,6 +559,72 @@ count_without_file(void)
     return count;
 }
 
+/* Is it safe from a successor? If not, that is begun. */
+static bool
+keep(struct message *message)
+{
+    struct err err;
+
+    if (message->removed)
+        return true;
+    if (message->filing || loop_now() < keep_again)
+        return false;
+    if (!message->in_file) {
+        if (message->segment)
+            filing_write_active(message, on_filed);
+        return false;
+    }
+    if (message->lock_fd < 0)
+        message->lock_fd = filing_lock(message, &err);
+    if (message->lock_fd < 0 && err.code == ENOENT)
+        message->removed = true; /* somebody took it away */
+    return message->lock_fd >= 0;
+}
+
+static bool
+keep_all(void)
+{
+    struct message *message;
+    size_t position = 0;
+    bool all = !scan_is_busy();
+
+    while (message_next(&position, &message))
+        all = keep(message) && all;
+    return all;
+}
+
+bool may_wait
+active_hand_over(usec_t deadline)
+{
+    struct err err;
+
+    stopping = handing_over = true;
+    ask_all_to_leave();
+    while (is_finishing() && !keep_all())
+        if ((task_wait(&progress, loop_now() + KEEP_AGAIN, &err) < 0 && err.kind != ERR_TIMEOUT) ||
+            loop_now() >= deadline)
+            return false;
+    segment_flush();
+    return is_finishing();
+}
+
+bool may_wait
+active_finish(void)
+{
+    struct err err;
+
+    while (message_count() > 0 && is_finishing())
+        if (task_wait(&progress, loop_now() + TICK, &err) < 0 && err.kind != ERR_TIMEOUT)
+            return false;
+    return is_finishing();
+}
+
+void
+active_hurry(void)
+{
+    task_wake_all(&progress);
+}
+
 bool may_wait
 active_leave_all(usec_t patience, usec_t deadline)
 {
@@ -546,6 +632,7 @@ active_leave_all(usec_t patience, usec_t deadline)
     usec_t until = loop_now() + patience;
 
     stopping = true;
+    handing_over = false;
     ask_all_to_leave();
     while (message_count() > 0 && task_wait(&progress, until, &err) == 0)
         continue;

@@ -7,7 +7,13 @@
  *                      or its next pass is read (message.h), or it is deferred to a queue file, or, when the system stops, handed back to disk
  *
  * A message that is in the journal for longer than journal_file_delay gets a file in active/ meanwhile, and its image is
- * given back. */
+ * given back.
+ *
+ * The end of a process of ours has two forms. At a stop all goes back to disk. After a reload a successor is to have what is
+ * not begun, and we finish what is: so all that waits goes back to disk, and what is being delivered (or of which a sender
+ * is being told) gets a file in active/ that we hold locked. Only then may the successor start. Its look through
+ * active/ (scan.h) leaves what is locked alone; a lock that ends with us, however that comes, gives it the message. Nothing is begun here
+ * any more: what is left of a message when its deliveries have ended goes to incoming/ and the successor is poked. */
 #ifndef QMGR_ACTIVE_H
 #define QMGR_ACTIVE_H
 
@@ -35,7 +41,17 @@ void active_want_turn(void);
 /* Hands all back to disk, at a stop: deliveries under way get some time to end (patience), then what they are for is
  * written to files as not done. Waits until that is done, or the deadline. false: something is left in the journal. */
 bool may_wait active_leave_all(usec_t patience, usec_t deadline);
-bool active_is_stopping(void);
+bool active_is_stopping(void); /* or handing over */
+
+/* Hands over to a successor as described above: returns when it may start. false: that could not be done until the deadline,
+ * or the system stops: active_leave_all() is to follow. */
+bool may_wait active_hand_over(usec_t deadline);
+
+/* After that: waits until nothing is in hand any more. false: the system stops. */
+bool may_wait active_finish(void);
+
+/* The system stops now. */
+void active_hurry(void);
 
 /* Makes a file of a message in the journal (of all: id NULL), and waits for it. */
 void may_wait active_file(const char *id, usec_t deadline);

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -32,6 +33,7 @@ struct filing {
     size_t log_count;
     bool log_goes_on; /* there are reasons of earlier passes */
 
+    int lock_fd;        /* of a file that goes elsewhere: the lock ends as soon as it is there; -1: none */
     struct arena *pass; /* the recipients of the next pass; NULL: none are read */
     struct queue_file_rest rest;
     struct envelope_recipient *more;
@@ -127,6 +129,8 @@ back_in_loop(void *arg)
 
     active--;
     message->filing = false;
+    if (filing->lock_fd >= 0)
+        message->lock_fd = filing->lock_fd;
     if (filing->offsets && filing->result == FILING_DONE) {
         message->content_offset = (int64_t)filing->content;
         for (size_t i = 0; i < message->envelope->recipient_count; i++)
@@ -149,7 +153,7 @@ filing_new(struct message *message, void (*run)(struct filing *),
     message->filing = true;
     active++;
     *filing = (struct filing){.arena = arena, .message = message, .run = run, .done = done, .id = message->id};
-    filing->segment_fd = -1;
+    filing->segment_fd = filing->lock_fd = -1;
     if (message->segment && !message->in_file) {
         filing->segment_fd = message->segment->fd;
         filing->segment = message->segment->info;
@@ -273,6 +277,9 @@ move_file(struct filing *filing)
         fail(filing);
     } else if (queue_dir_move(dir, "active", filing->to, filing->id, NULL, NULL, &filing->err) < 0) {
         fail(filing);
+    } else if (filing->lock_fd >= 0) {
+        close(filing->lock_fd);
+        filing->lock_fd = -1;
     }
     close(fd);
 }
@@ -341,6 +348,8 @@ filing_leave(struct message *message, const char *queue, int64_t next_attempt,
 
     filing->to = queue;
     filing->mtime = next_attempt;
+    filing->lock_fd = message->lock_fd;
+    message->lock_fd = -1;
     if (strcmp(queue, "deferred") == 0)
         copy_reasons(filing);
     start(filing);
@@ -381,6 +390,21 @@ filing_open(const struct message *message, int flags, struct err *err)
     if (fd < 0)
         err_errno(err, "open %s", path);
     arena_free(&arena);
+    return fd;
+}
+
+int
+filing_lock(const struct message *message, struct err *err)
+{
+    int fd = filing_open(message, O_RDWR, err);
+
+    if (fd < 0)
+        return -1;
+    if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        err_errno(err, "lock of active/%s", message->id);
+        close(fd);
+        return -1;
+    }
     return fd;
 }
 

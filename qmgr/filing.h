@@ -44,6 +44,8 @@ void filing_reject(struct message *, void (*done)(struct message *, enum filing_
 /* At once, in the loop: */
 /* Opens its file in active/. -1 with err.code ENOENT: it has gone. */
 int filing_open(const struct message *, int flags, struct err *) MUST_USE;
+/* Opens it and locks it, until the descriptor is closed. -1 with err.code EWOULDBLOCK: somebody else has it. */
+int filing_lock(const struct message *, struct err *) MUST_USE;
 /* Marks a recipient as done in the file. */
 int filing_mark_done(const struct message *, size_t recipient, struct err *) MUST_USE;
 /* Notes in the file that the sender was told of the delay. */

@@ -24,12 +24,13 @@
 
 enum { POOL_THREADS = 8 }; /* each may be in an fsync */
 #define STOP_TIME SECONDS(60)
-#define PATIENCE  SECONDS(4) /* for deliveries under way, at a stop */
+#define PATIENCE  SECONDS(4) /* for deliveries under way, when the system stops */
 
 static struct qmgr_settings settings;
 static struct queue_dir queue;
 static struct master_cf services;
 static bool services_are_known;
+static int journal_fd = -1;
 
 static int
 prepare(const struct conf *conf, struct sandbox *sandbox, struct err *err)
@@ -48,22 +49,16 @@ prepare(const struct conf *conf, struct sandbox *sandbox, struct err *err)
 static int
 open_journal(struct err *err)
 {
-    int fd;
-
     if (mkdirat(queue.fd, "journal", 0700) < 0 && errno != EEXIST)
         return err_errno(err, "mkdir journal");
-    fd = openat(queue.fd, "journal", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return err_errno(err, "open journal");
-    return fd;
+    journal_fd = openat(queue.fd, "journal", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return journal_fd < 0 ? err_errno(err, "open journal") : 0;
 }
 
 static int
 start(struct err *err)
 {
-    int journal_fd = open_journal(err);
-
-    if (journal_fd < 0)
+    if (open_journal(err) < 0)
         return -1;
     pool_set_threads(POOL_THREADS);
     if (settings.bounce_queue_lifetime > settings.maximal_queue_lifetime)
@@ -97,9 +92,27 @@ take_over_rest(void)
         log_warning("%s", err.text);
 }
 
+/* After a reload. false: not so; what is there is to go as at a stop. */
+static bool may_wait
+give_way(void)
+{
+    bool finished;
+
+    if (service_is_terminating() || !active_hand_over(loop_now() + STOP_TIME))
+        return false;
+    service_handed_over();
+    finished = active_finish();
+    if (!finished)
+        (void)active_leave_all(PATIENCE, loop_now() + STOP_TIME);
+    segment_sweep_unused(journal_fd);
+    return true;
+}
+
 static void
 drain(void)
 {
+    if (give_way())
+        return;
     if (!active_leave_all(PATIENCE, loop_now() + STOP_TIME))
         log_warning("some messages could not be put on disk as files; they stay in the journal");
     take_over_rest();
@@ -114,6 +127,7 @@ static const struct service qmgr_service = {
     .start = start,
     .serve = control_serve,
     .drain = drain,
+    .hurry = active_hurry,
     .sandbox = {.calls = SANDBOX_BASE | SANDBOX_ACCEPT | SANDBOX_LINKS | SANDBOX_UNIX | SANDBOX_READ | SANDBOX_MOVE |
                          SANDBOX_QUEUE | SANDBOX_THREADS,
                 .may_write_files = true,

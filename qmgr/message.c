@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "qmgr/message.h"
 
+#include <unistd.h>
+
 #include "lib/base/buf.h"
 #include "lib/base/check.h"
 #include "lib/base/map.h"
@@ -20,6 +22,7 @@ message_new(void)
     struct message *message = ARENA_NEW(arena, struct message);
 
     message->magic = MESSAGE_MAGIC;
+    message->lock_fd = -1;
     message->arena = message->pass_arena = message->sched.arena = arena;
     return message;
 }
@@ -78,6 +81,8 @@ message_free(struct message **message)
         in_memory -= (*message)->envelope->recipient_count;
     }
     free_pass(*message);
+    if ((*message)->lock_fd >= 0)
+        close((*message)->lock_fd);
     list_remove(&(*message)->by_age);
     loop_timer_clear(&(*message)->again);
     (*message)->magic = 0;

@@ -75,16 +75,17 @@ struct message {
 
     struct routing *route; /* while routing */
 
-    bool in_file;            /* in active/ */
-    bool force_expire;       /* postsuper -e */
-    bool routing;            /* rewrite was asked */
-    bool filing;             /* a job in the pool works on its file */
-    bool telling;            /* bounce was asked */
-    bool notice_failed;      /* bounce could not, in this pass: keep what failed as deferred */
-    bool expired;            /* what is deferred is to be returned */
-    bool removed;            /* all done, or the file has gone: only what is outstanding keeps it */
-    bool no_room;            /* in memory, for it or all its recipients: goes to incoming/, to be taken up when there is */
-    bool going_out;          /* leaves memory as soon as it is idle: the system stops */
+    bool in_file;       /* in active/ */
+    int lock_fd;        /* its file, locked, for a successor to leave it to us (active.h); -1: not */
+    bool force_expire;  /* postsuper -e */
+    bool routing;       /* rewrite was asked */
+    bool filing;        /* a job in the pool works on its file */
+    bool telling;       /* bounce was asked */
+    bool notice_failed; /* bounce could not, in this pass: keep what failed as deferred */
+    bool expired;       /* what is deferred is to be returned */
+    bool removed;       /* all done, or the file has gone: only what is outstanding keeps it */
+    bool no_room;       /* in memory, for it or all its recipients: goes to incoming/, to be taken up when there is */
+    bool going_out;     /* leaves memory as soon as it is idle: the system stops */
     struct loop_timer again; /* when what could not be done is tried again */
     usec_t taken_up;         /* loop_now() */
     usec_t taken_up_wall;
@@ -96,7 +97,7 @@ struct message *message_new(void);
 /* Makes its recipients from its envelope and lets it be found by its id. False if one of that id is there already. */
 bool message_register(struct message *);
 
-/* Idle and without an image. */
+/* Idle and without an image. Its lock ends. */
 void message_free(struct message **);
 
 struct message *message_find(const char *id);

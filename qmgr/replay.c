@@ -418,7 +418,7 @@ watch(void *arg)
     struct err err;
 
     (void)arg;
-    while (task_sleep(SECONDS(1), &err) == 0)
+    while (task_sleep(SECONDS(1), &err) == 0 && !active_is_stopping())
         look();
 }
 
@@ -435,6 +435,8 @@ replay_now(void)
 {
     struct err err;
 
+    if (active_is_stopping())
+        return;
     look();
     while (strangers && loop_now() - started < ANNOUNCE_TIME && task_sleep(ANNOUNCE_PAUSE, &err) == 0)
         look();

@@ -28,7 +28,8 @@ enum {
     MODE_EXPIRE = 0010,
 };
 
-#define ROOM_WAIT SECONDS(1)
+#define ROOM_WAIT       SECONDS(1)
+#define LOOK_AFTER_TIME SECONDS(5) /* at what a predecessor has in hand */
 
 static const struct queue_dir *dir;
 
@@ -60,7 +61,7 @@ struct slice_job {
     struct arena *arena;
     const struct queue_scan *scan;
     int64_t now;
-    unsigned most; /* files that there is room for */
+    unsigned most;        /* files that there is room for */
     size_t room, minimum; /* recipients that may still come into memory, and that each message may have at least */
     struct picked files[SLICE_FILES];
     unsigned count;
@@ -199,7 +200,9 @@ take(void *arg)
             take_file(job, &job->files[i]);
 }
 
-static bool leftovers; /* files in active/ that are not in hand: they could not be moved */
+static bool leftovers;    /* files in active/ that are not in hand: they could not be moved */
+static usec_t look_after; /* when to look again at those that a predecessor has in hand; 0: there are none */
+static unsigned busy;
 static bool may_wait rescue(bool at_start);
 
 /* ---- in the loop ---- */
@@ -237,6 +240,7 @@ do_slice(struct queue_scan *scan, struct err *err)
     *job = (struct slice_job){.arena = arena, .scan = scan, .now = loop_now_wall() / SECONDS(1), .most = active_room()};
     if (job->most > SLICE_FILES)
         job->most = SLICE_FILES;
+    busy++;
     task_run_blocking(look, job);
     if (job->failed)
         log_warning("scan of queue %s: %s", scan->queue, job->err.text);
@@ -252,6 +256,7 @@ do_slice(struct queue_scan *scan, struct err *err)
             if (!job->files[i].skip)
                 take_up(job, &job->files[i]);
     }
+    busy--;
     if (job->at_end)
         queue_walk_free(&scan->walk);
     arena_free(&arena);
@@ -287,7 +292,11 @@ scan_task(void *arg)
     usec_t next = 0;
 
     (void)arg;
-    for (;;) {
+    while (!active_is_stopping()) {
+        usec_t until;
+
+        if (look_after && loop_now() >= look_after)
+            (void)rescue(false);
         if (loop_now() >= next) {
             if (leftovers)
                 (void)rescue(false);
@@ -297,11 +306,12 @@ scan_task(void *arg)
         }
         begin_if_wanted(&incoming);
         begin_if_wanted(&deferred);
+        until = look_after && look_after < next ? look_after : next;
         if (incoming.walk || deferred.walk) {
             if (wait_for_room(&err) < 0 || (incoming.walk && do_slice(&incoming, &err) < 0) ||
                 (deferred.walk && do_slice(&deferred, &err) < 0))
                 break;
-        } else if (task_wait(&wanted, next, &err) < 0 && err.kind != ERR_TIMEOUT) {
+        } else if (task_wait(&wanted, until, &err) < 0 && err.kind != ERR_TIMEOUT) {
             break;
         }
     }
@@ -345,6 +355,12 @@ scan_remind(void)
         scan_want_deferred(false);
 }
 
+bool
+scan_is_busy(void)
+{
+    return busy > 0;
+}
+
 void
 scan_start(void)
 {
@@ -362,6 +378,7 @@ struct reset_job {
     const char *ids[RESCUE_MOST];
     unsigned count;
     bool more;       /* than there was room for */
+    unsigned held;   /* that a predecessor has in hand */
     unsigned failed; /* could not be moved, or read */
     struct err err;
 };
@@ -405,10 +422,11 @@ put_in_place(struct arena *arena, const char *queue)
     queue_walk_free(&walk);
 }
 
+/* A predecessor may move it while we look: from active, so that comes first. */
 static bool
 has_message(struct arena *arena, const char *id)
 {
-    static const char *const likely[] = {"deferred", "hold", "active", "incoming", "corrupt"};
+    static const char *const likely[] = {"active", "deferred", "hold", "incoming", "corrupt"};
 
     for (size_t i = 0; i < ARRAY_LEN(likely); i++)
         if (faccessat(dir->fd, queue_dir_path(dir, arena, likely[i], id), F_OK, AT_SYMLINK_NOFOLLOW) == 0 ||
@@ -448,6 +466,17 @@ keep_order(struct arena *arena)
         remove_orphans(logs[i]);
 }
 
+static bool
+is_held(struct arena *arena, const char *id)
+{
+    int fd = openat(dir->fd, queue_dir_path(dir, arena, "active", id), O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+    bool held = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK;
+
+    if (fd >= 0)
+        close(fd);
+    return held;
+}
+
 static void
 list_active(void *arg)
 {
@@ -463,10 +492,12 @@ list_active(void *arg)
     }
     walk = queue_walk_new(dir, "active");
     while (job->count < RESCUE_MOST && (result = queue_walk_next(walk, &id, NULL, &job->err)) != 0) {
-        if (result > 0)
-            job->ids[job->count++] = arena_strdup(job->arena, id);
-        else
+        if (result < 0)
             job->failed++;
+        else if (is_held(job->arena, id))
+            job->held++;
+        else
+            job->ids[job->count++] = arena_strdup(job->arena, id);
     }
     job->more = result != 0 && job->count == RESCUE_MOST;
     queue_walk_free(&walk);
@@ -495,6 +526,7 @@ rescue(bool at_start)
     unsigned kept = 0;
     bool again;
 
+    busy++;
     job->arena = arena;
     job->at_start = at_start;
     task_run_blocking(list_active, job);
@@ -502,11 +534,16 @@ rescue(bool at_start)
         if (!message_find(job->ids[i]))
             job->ids[kept++] = job->ids[i];
     job->count = kept;
-    task_run_blocking(move_listed, job);
+    if (!active_is_stopping())
+        task_run_blocking(move_listed, job);
+    busy--;
+    look_after = job->held > 0 ? loop_now() + LOOK_AFTER_TIME : 0;
     if (job->failed > 0)
         log_warning("%u files in active could not be moved to incoming: %s", job->failed, job->err.text);
     leftovers = job->failed > 0 || job->more;
-    again = job->more && job->failed == 0 && kept > 0;
+    if (!at_start && kept > 0)
+        scan_want_incoming(false);
+    again = job->more && job->failed == 0 && kept > 0 && !active_is_stopping();
     arena_free(&arena);
     return again;
 }

@@ -12,7 +12,11 @@
 
 void scan_init(const struct queue_dir *);
 
-/* Files that an earlier life left in active/ go back to incoming/. What a crash left behind is cleared away: unfinished
+/* Is a thread at work in the directories, moving files? When we are stopping no other begins. */
+bool scan_is_busy(void);
+
+/* Files that an earlier life left in active/ go back to incoming/, but for those that a predecessor holds locked (active.h):
+ * these are looked at again every few seconds, since it may die. What a crash left behind is cleared away: unfinished
  * files, logs (bounce/, defer/, trace/) whose message is no more; files in a wrong subdirectory go where they belong. Files
  * that could not be moved are tried again with each queue run. */
 void may_wait scan_reset_active(void);

@@ -249,6 +249,7 @@ main(int argc, char **argv)
         .program = "resolver",
         .prepare = prepare,
         .serve = serve,
+        .overlaps = true,
         .sandbox = {.calls = SANDBOX_BASE | SANDBOX_CONNECT | SANDBOX_ACCEPT | SANDBOX_LINKS},
     };
     return service_main(argc, argv, &service);

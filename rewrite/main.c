@@ -73,6 +73,7 @@ main(int argc, char **argv)
         .program = "trivial-rewrite",
         .prepare = prepare,
         .serve = serve,
+        .overlaps = true,
         .sandbox = {.calls = SANDBOX_BASE | SANDBOX_ACCEPT | SANDBOX_LINKS | SANDBOX_UNIX},
     };
     return service_main(argc, argv, &service);

@@ -172,6 +172,7 @@ static const struct service showq_service = {
     .program = "showq",
     .prepare = prepare,
     .serve = serve,
+    .overlaps = true,
     .sandbox = {.calls = SANDBOX_BASE | SANDBOX_ACCEPT | SANDBOX_LINKS | SANDBOX_UNIX | SANDBOX_READ | SANDBOX_THREADS,
                 .read_paths = (const char *const[]){".", NULL}},
 };

@@ -56,6 +56,7 @@ main(int argc, char **argv)
         .serve = agent_serve,
         .drain = drain,
         .many_workers = true,
+        .delivers = true,
         .sandbox = {.calls = SANDBOX_BASE | SANDBOX_CONNECT | SANDBOX_ACCEPT | SANDBOX_LINKS | SANDBOX_CONTENT},
     };
 

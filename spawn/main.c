@@ -100,6 +100,7 @@ main(int argc, char **argv)
         .prepare = prepare,
         .start = start,
         .serve = serve,
+        .overlaps = true,
         .sandbox = {.calls = SANDBOX_BASE | SANDBOX_ACCEPT | SANDBOX_LINKS | SANDBOX_FDPASS | SANDBOX_HELPERS},
     };
 

@@ -14,12 +14,17 @@ enum { MASTER_LOCK_FD = 4, MASTER_STATUS_FD = 5, MASTER_LISTEN_FD = 6 };
 
 /* From the process: one struct each. */
 enum master_report_kind {
-    MASTER_READY = 1,    /* serves; value: MASTER_READY_... */
-    MASTER_LOAD = 2,     /* value: sessions that it holds now */
-    MASTER_RETIRING = 3, /* takes no new connections: master watches the sockets again */
+    MASTER_READY = 1,       /* serves; value: MASTER_READY_... */
+    MASTER_LOAD = 2,        /* value: sessions that it holds now */
+    MASTER_RETIRING = 3,    /* takes no new connections: master watches the sockets again */
+    MASTER_HANDED_OVER = 4, /* retires, and a successor may start though it still lives */
 };
 
-enum { MASTER_READY_MANY_WORKERS = 1 };
+enum {
+    MASTER_READY_MANY_WORKERS = 1, /* struct service: many_workers, overlaps, delivers */
+    MASTER_READY_OVERLAPS = 2,
+    MASTER_READY_DELIVERS = 4,
+};
 
 struct master_report {
     uint32_t kind;

@@ -57,6 +57,8 @@ struct service {
     struct sandbox sandbox; /* calls, rights; user and chroot come from master.cf's fields */
     bool resident;          /* never ends by itself (qmgr, cleanup with a segment, anvil...) */
     bool many_workers;      /* several processes may share the work (see worker_processes_limit) */
+    bool overlaps;          /* one process, but a successor may start while one that retires finishes what it has */
+    bool delivers;          /* a delivery agent: with maxproc 1 not even that, so that two deliveries never meet */
     bool is_interactive;    /* people wait for each answer: it is not scheduled in batches */
     bool logs_itself;       /* postlogd: the log goes where prepare() directs it, not to the postlog socket */
 };
@@ -68,15 +70,17 @@ const char *service_name(void); /* the service's name in master.cf: "smtp", "252
 const struct conf *service_conf(void);
 struct arena *service_arena(void); /* lives as long as the process: for settings */
 struct task_group *service_tasks(
-    void);                            /* for tasks that live as long as the service; cancelled and joined at the end */
-unsigned service_process_limit(void); /* maxproc of master.cf: how many sessions or deliveries; if the administrator gave
+    void); /* for tasks that live as long as the service; cancelled and joined at the end */
+unsigned service_process_limit(
+    void);                        /* maxproc of master.cf: how many sessions or deliveries; if the administrator gave
                                          * none, what there are descriptors and mappings for */
 bool service_is_standalone(void); /* run with -S */
-void service_is_short(void);      /* in prepare(): this process won't live long enough to give pages of its program back */
+void service_is_short(void); /* in prepare(): this process won't live long enough to give pages of its program back */
 bool service_is_ending(void);
 bool service_is_terminating(void); /* ending because the system stops: soon */
-void service_retire(void);       /* ends this process in good order; a new one takes its place when it is wanted */
-unsigned service_sessions(void); /* tasks that are in serve() */
+void service_retire(void);         /* ends this process in good order; a new one takes its place when it is wanted */
+void service_handed_over(void);    /* in drain(): what is still to do here is in nobody's way; a successor may start */
+unsigned service_sessions(void);   /* tasks that are in serve() */
 
 /* Arguments of master.cf that are not options of all services ("flags=Rq", "user=vmail"); NULL at the end. */
 char **service_args(void);

@@ -47,7 +47,16 @@ report(enum master_report_kind kind, unsigned value)
 void
 service_report_ready(void)
 {
-    report(MASTER_READY, service_state.service->many_workers ? MASTER_READY_MANY_WORKERS : 0);
+    const struct service *s = service_state.service;
+
+    report(MASTER_READY, (s->many_workers ? MASTER_READY_MANY_WORKERS : 0) | (s->overlaps ? MASTER_READY_OVERLAPS : 0) |
+                             (s->delivers ? MASTER_READY_DELIVERS : 0));
+}
+
+void
+service_handed_over(void)
+{
+    report(MASTER_HANDED_OVER, 0);
 }
 
 static void

@@ -11,6 +11,8 @@ Methods (a cycle is one disturbance; the figure in brackets is about what one ta
   powercut    the power of the file system under queue and data is cut, everything dies, a normal start [2.5 s]; root
   lie         the same with fsync and its like doing nothing: must be noticed within --count (20) cuts, else the run fails; root
   stop        the next host dies, a clean stop: every message must be a whole queue file then; start [3 s]
+  reload      a reload, while some deliveries take seconds: nothing breaks, so nothing may be there twice either [2 s]
+  reload-kill the same, and SIGKILL to one process, old or new, at a random moment after it [2 s]
   full        the queue's file system fills up and is relieved [2 s]; root
   errors      a daemon's system calls fail: EIO, ENOSPC, EMFILE, ENOMEM..., every so many calls [2 s]
   each        one system call of one daemon fails once: every call, early number and likely errno in turn, in an order that is
@@ -53,7 +55,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from crash import local  # noqa: E402
 from crash.engine import DELIVERERS, HEAD, Broken, Run, Stopping, row  # noqa: E402
-from harness import Failed, close, drip, hang, inject, raw, reply, reset, unavailable  # noqa: E402
+from harness import Failed, close, delay, drip, hang, inject, processes, raw, reply, reset, unavailable  # noqa: E402
 from harness import disk as disks  # noqa: E402
 from harness.ledger import queued_messages  # noqa: E402
 
@@ -70,6 +72,7 @@ ERRORS = [("openat", ("EMFILE", "ENFILE", "ENOSPC", "EACCES")),
           ("accept,accept4", ("EMFILE", "ENFILE", "ECONNABORTED")), ("connect", ("ETIMEDOUT", "ECONNREFUSED", "EAGAIN")),
           ("epoll_wait,poll", ("EINTR",)), ("epoll_ctl,poll", ("ENOMEM",)), ("flock", ("EAGAIN", "ENOLCK")), ("sendmsg,sendto", ("ENOBUFS", "EPIPE"))]
 EARLY = (1, 2, 3, 5, 9, 30)
+LONGEST_DELAY = 8
 MISCHIEF = (hang(), close(), close("421 4.3.2 away"), reset(), raw(b"\xff\xfe nonsense\0\r\n"), raw(b"250-half a reply"), raw(b"450 no\r\n450 and again\r\n"),
             raw(b"99999 x\r\n"), raw(b"250-a\r\n450 b\r\n"), raw(b"x" * 5000), raw(b"\r\n"), drip("250 a byte a second", 1), reply("450 4.3.0 no"),
             reply("554 5.0.0 no\nnever\n"), reply("250 " + "\n".join(["x"] * 500)))
@@ -212,6 +215,32 @@ def cycle_stop(run):
     run.load.resume()
 
 
+def cycle_reload(run):
+    """Once in a while a second one while the first is under way."""
+    run.sink.on("dot", delay(run.rng.uniform(1, 7)), chance=.1)
+    run.sleep(.2, 1)
+    run.mail.reload()
+    if run.rng.random() < .3:
+        run.sleep(0, .3)
+        run.mail.reload()
+    run.sleep(.2, 1.5)
+    run.weather(True)
+
+
+def cycle_reload_kill(run):
+    run.sink.on("dot", delay(run.rng.uniform(1, 7)), chance=.1)
+    run.sleep(.2, 1)
+    run.mail.reload()
+    run.sleep(0, .5)
+    victims = [p for p in run.mail.processes() if p.name in ("qmgr", "cleanup", "smtp", "bounce", "smtpd", "trivial-rewrite")]
+    if victims:
+        run.fault()
+        run.kills += processes.kill(run.rng.choice(victims), signal.SIGKILL)
+        run.ledger.fault_over(LONGEST_DELAY + run.o.slack)  # what was broken off may end so late at the next host
+    run.sleep(.2, 1)
+    run.weather(True)
+
+
 def cycle_full(run):
     run.sleep(.2, .8)
     run.fault(excuse=True)
@@ -302,7 +331,7 @@ def cycle_dns(run):
 
 METHODS = {m.name: m for m in (
     Method(cycle_kill_one), Method(cycle_kill_all), Method(cycle_syscall, wrap=WRAPPED, needs=(inject,)),
-    Method(cycle_powercut, disk=256, needs=(disks,)), Method(cycle_lie, disk=256, wrap=SYNCERS, needs=(disks, inject)), Method(cycle_stop),
+    Method(cycle_powercut, disk=256, needs=(disks,)), Method(cycle_lie, disk=256, wrap=SYNCERS, needs=(disks, inject)), Method(cycle_stop), Method(cycle_reload), Method(cycle_reload_kill),
     Method(cycle_full, disk=24, settings={"message_size_limit": "4000000", "queue_minfree": "0"}, needs=(disks,)),
     Method(cycle_errors, wrap=WRAPPED, needs=(inject,)), Method(cycle_each, wrap=WRAPPED, needs=(inject,)), Method(cycle_syncfail, wrap=SYNCERS, needs=(inject,)), Method(cycle_short, wrap=SYNCERS),
     Method(cycle_limits, wrap=WRAPPED), Method(cycle_clock, wrap=WRAPPED, settings={"maximal_queue_lifetime": "100000d", "bounce_queue_lifetime": "100000d"}),

@@ -9,7 +9,7 @@ from crash import run as crash
 from harness import inject
 from harness.instance import TOP
 
-SHORT = {"kill-one": 8, "kill-all": 5, "syscall": 6, "powercut": 6, "stop": 2, "full": 3, "errors": 4, "each": 4, "syncfail": 3, "short": 3, "limits": 2, "clock": 2, "hosts": 6,
+SHORT = {"kill-one": 8, "kill-all": 5, "syscall": 6, "powercut": 6, "stop": 2, "reload": 4, "reload-kill": 4, "full": 3, "errors": 4, "each": 4, "syncfail": 3, "short": 3, "limits": 2, "clock": 2, "hosts": 6,
          "dns": 3, "submit-kill": 6, "submit-syscall": 3, "submit-powercut": 3, "local-kill": 6, "local-syscall": 2, "local-powercut": 3,
          "local-powercut-two": 3}
 
