@@ -99,6 +99,38 @@ run_program(struct service *s, const char *program, int status_fd, char **args)
     _exit(127);
 }
 
+/* --- silence --- */
+
+static bool take_reports(struct child *);
+
+/* Its own watchdog would have ended it by now, but it may be stopped, or in a system call that no signal breaks. The
+ * second look is for the case that it was we who stood still. */
+static void
+on_silence(void *arg)
+{
+    struct child *child = arg;
+
+    (void)take_reports(child);
+    if (child->alive_timer.due)
+        return;
+    loop_timer_set(&child->alive_timer, loop_now() + child->silence / 3, on_silence, child);
+    if (!child->is_suspect) {
+        child->is_suspect = true;
+        return;
+    }
+    log_warning("process %s pid %d: watchdog timeout: killed", child->program, (int)child->pid);
+    kill(child->pid, SIGKILL);
+}
+
+static void
+note_life(struct child *child, unsigned limit)
+{
+    child->silence = SECONDS(limit);
+    child->is_suspect = false;
+    if (limit > 0)
+        loop_timer_set(&child->alive_timer, loop_now() + child->silence + 2 * child->silence / 3, on_silence, child);
+}
+
 /* --- reports --- */
 
 static void
@@ -116,6 +148,7 @@ take_report(struct child *child, const struct master_report *report)
     case MASTER_LOAD: child->load = report->value; break;
     case MASTER_RETIRING: child->retiring = true; break;
     case MASTER_HANDED_OVER: child->handed_over = true; break;
+    case MASTER_ALIVE: note_life(child, report->value); return;
     default: break;
     }
     service_update(s);
@@ -277,6 +310,7 @@ bury(struct child *child, int status)
     task_group_cancel(&child->reader);
     task_group_join(&child->reader);
     close(child->status_fd);
+    loop_timer_clear(&child->alive_timer);
     list_remove(&child->link);
     s->child_count--;
     free(child->program);

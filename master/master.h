@@ -67,6 +67,9 @@ struct child {
     int status_fd;
     usec_t started;
     bool ready, retiring, told_to_end, handed_over;
+    bool is_suspect;               /* silent for too long, and will be killed if that goes on */
+    usec_t silence;                /* how long it may be; 0: as long as it likes */
+    struct loop_timer alive_timer; /* until it is too long */
     unsigned load;
     struct task_group reader;
 };

@@ -133,6 +133,7 @@ static const struct service qmgr_service = {
                 .may_write_files = true,
                 .write_paths = (const char *const[]){".", NULL},
                 .read_paths = (const char *const[]){"/etc/localtime", NULL}},
+    .watchdog_time = "qmgr_daemon_timeout",
     .resident = true,
 };
 

@@ -18,6 +18,7 @@ enum master_report_kind {
     MASTER_LOAD = 2,        /* value: sessions that it holds now */
     MASTER_RETIRING = 3,    /* takes no new connections: master watches the sockets again */
     MASTER_HANDED_OVER = 4, /* retires, and a successor may start though it still lives */
+    MASTER_ALIVE = 5,       /* the loop turns; value: seconds without such a word after which it does not */
 };
 
 enum {

@@ -124,6 +124,9 @@ load_configuration(const struct arguments *args)
         override(s->conf, args->overrides[i]);
     if (service_settings_load(&s->settings, s->conf, s->arena, &err) < 0)
         fatal("%s", err.text);
+    s->watchdog_time = s->settings.daemon_timeout;
+    if (s->service->watchdog_time && conf_time(s->conf, s->service->watchdog_time, &s->watchdog_time, &err) < 0)
+        fatal("%s", err.text);
     if (conf_is_set(s->conf, "max_use"))
         s->use_limit = (unsigned)s->settings.max_use;
 }
@@ -296,8 +299,10 @@ run(struct sandbox *sandbox)
 
     if (s->service->prepare && s->service->prepare(s->conf, sandbox, &err) < 0)
         fatal("%s", err.text);
-    if (s->has_master)
+    if (s->has_master) {
         service_watch_master();
+        service_start_watchdog();
+    }
     enter_sandbox(sandbox);
     task_spawn(&s->start_tasks, "start", start, NULL);
     service_start_housekeeping();

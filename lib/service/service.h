@@ -54,13 +54,14 @@ struct service {
     /* `postfix logrotate`: open log files anew. NULL: nothing. */
     void (*reopen)(void);
 
-    struct sandbox sandbox; /* calls, rights; user and chroot come from master.cf's fields */
-    bool resident;          /* never ends by itself (qmgr, cleanup with a segment, anvil...) */
-    bool many_workers;      /* several processes may share the work (see worker_processes_limit) */
-    bool overlaps;          /* one process, but a successor may start while one that retires finishes what it has */
-    bool delivers;          /* a delivery agent: with maxproc 1 not even that, so that two deliveries never meet */
-    bool is_interactive;    /* people wait for each answer: it is not scheduled in batches */
-    bool logs_itself;       /* postlogd: the log goes where prepare() directs it, not to the postlog socket */
+    struct sandbox sandbox;    /* calls, rights; user and chroot come from master.cf's fields */
+    const char *watchdog_time; /* the parameter that says for how long the loop may stand still; NULL: daemon_timeout */
+    bool resident;             /* never ends by itself (qmgr, cleanup with a segment, anvil...) */
+    bool many_workers;         /* several processes may share the work (see worker_processes_limit) */
+    bool overlaps;             /* one process, but a successor may start while one that retires finishes what it has */
+    bool delivers;             /* a delivery agent: with maxproc 1 not even that, so that two deliveries never meet */
+    bool is_interactive;       /* people wait for each answer: it is not scheduled in batches */
+    bool logs_itself;          /* postlogd: the log goes where prepare() directs it, not to the postlog socket */
 };
 
 int service_main(int argc, char **argv, const struct service *);

@@ -9,6 +9,7 @@
 #include "lib/base/log.h"
 #include "lib/base/program_pages.h"
 #include "lib/mail/log_events.h"
+#include "lib/run/watchdog.h"
 #include "lib/service/master_protocol.h"
 #include "lib/service/service_internal.h"
 #include "lib/table/table.h"
@@ -25,7 +26,7 @@ enum {
 };
 
 static struct {
-    struct loop_timer load_timer, idle_timer, housekeeping_timer, quiet_timer, tables_timer;
+    struct loop_timer load_timer, life_timer, idle_timer, housekeeping_timer, quiet_timer, tables_timer;
     unsigned load, reported;
     usec_t last_activity, last_cpu;
     usec_t trimmed_cpu; /* at the last time memory was given back */
@@ -57,6 +58,24 @@ void
 service_handed_over(void)
 {
     report(MASTER_HANDED_OVER, 0);
+}
+
+static void
+report_life(void *arg)
+{
+    usec_t limit = service_state.watchdog_time;
+
+    (void)arg;
+    report(MASTER_ALIVE, (unsigned)((limit + SECONDS(1) - 1) / SECONDS(1)));
+    loop_timer_set(&end.life_timer, loop_now() + limit / 3, report_life, NULL);
+}
+
+/* Our own says what happened; master ends a process that can't even do that. */
+void
+service_start_watchdog(void)
+{
+    watchdog_start(service_state.watchdog_time);
+    report_life(NULL);
 }
 
 static void

@@ -27,6 +27,7 @@ struct service_state {
     bool unprivileged, chroot, standalone, has_master, is_short;
     bool ending, terminating; /* the second: soon */
     usec_t end_time;          /* when terminating */
+    usec_t watchdog_time;
     unsigned sessions, used;
     struct task_cond session_ended;
     struct task_group start_tasks;
@@ -47,6 +48,7 @@ void service_serve_standard_input(void);
 
 /* service_end.c */
 void service_watch_master(void);
+void service_start_watchdog(void);
 void service_report_ready(void);
 void service_end(bool terminate);
 void service_note_activity(void); /* a session began or ended */

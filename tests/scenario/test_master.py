@@ -401,6 +401,41 @@ def test_resolver_is_replaced_when_the_systems_name_servers_change(make_master):
     eventually(lambda: first[0] not in master.children(), what="the old resolver gone")
 
 
+# --- processes that hang ------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("how", ["spin", "sleep 100000"])
+def test_process_that_stands_still_ends_itself_and_is_replaced(make_master, how):
+    master = make_master(ONE, settings=["daemon_timeout = 2s"])
+    pid = master.ask("pid")
+    stuck = master.session()
+    stuck.socket.settimeout(60)
+    assert stuck.ask(how) == ""
+    master.wait_log(rf"testd\[{pid}\]: fatal: watchdog timeout", 30)
+    assert eventually(lambda: master.ask("pid"), 30) != pid
+    assert "killed" not in master.log()
+
+
+def test_stopped_process_is_killed_and_replaced(make_master):
+    master = make_master(ONE, settings=["daemon_timeout = 2s"])
+    pid = master.ask("pid")
+    os.kill(int(pid), signal.SIGSTOP)
+    master.wait_log(rf"process \S*/testd pid {pid}: watchdog timeout: killed", 30)
+    assert eventually(lambda: master.ask("pid"), 30) != pid
+
+
+def test_process_that_waits_or_was_stopped_for_a_moment_is_left_alone(make_master):
+    master = make_master(ONE, settings=["daemon_timeout = 10s"])
+    session = master.session()
+    pid = session.ask("pid")
+    for _ in range(3):
+        os.kill(int(pid), signal.SIGSTOP)
+        time.sleep(4)
+        os.kill(int(pid), signal.SIGCONT)
+        assert session.ask("pid") == pid
+    session.close()
+    assert "watchdog" not in master.log()
+
+
 # --- reload -----------------------------------------------------------------------------------------------------------
 
 def test_reload_drops_no_session_and_refuses_no_connection(make_master):

@@ -54,6 +54,21 @@ def test_refused_recipient_bounces_and_the_other_is_delivered(mail, sink):
     assert mail.queued() == 0 and not mail.complaints()
 
 
+@pytest.mark.parametrize("name", ["smtp", "qmgr"])
+def test_what_a_process_that_hangs_has_in_hand_is_delivered_by_another(make_mail, sink, name):
+    mail = make_mail(relay=sink, settings=dict(FAST, daemon_timeout="3s", qmgr_daemon_timeout="3s"))
+    rule = sink.on("rcpt", hang(), times=1)
+    queue_id = submit(mail)
+    mail.wait(lambda: rule.hits, what="the host is asked")
+    [process] = mail.processes(name)
+    os.kill(process.pid, signal.SIGSTOP)
+    mail.wait_log(rf"pid {process.pid}: watchdog timeout: killed", 60)
+    sink.wait_count(1, 60)
+    mail.wait_log(rf"{queue_id}: removed", 30)
+    mail.wait(mail.is_empty, 30, what="an empty queue")
+    assert len(sink.messages) == 1
+
+
 def test_bounce_of_a_bounce_is_not_sent(mail, sink):
     sink.on("rcpt", reply("550 5.1.1 no"))
     submit(mail, sender="")

@@ -126,6 +126,26 @@ do_exit(struct stream *stream, const char *arg)
 }
 
 static void
+do_spin(struct stream *stream, const char *arg)
+{
+    (void)stream;
+    (void)arg;
+    for (;;) {
+        const volatile bool go_on = true;
+
+        (void)go_on;
+    }
+}
+
+static void
+do_sleep(struct stream *stream, const char *arg)
+{
+    (void)stream;
+    for (;;)
+        sleep((unsigned)atoi(arg)); /* signals end a sleep */
+}
+
+static void
 do_log(struct stream *stream, const char *arg)
 {
     log_info("%s", arg);
@@ -148,6 +168,7 @@ static const struct {
     {"kill", do_kill},     {"ptrace", do_ptrace}, {"pid", do_pid},
     {"name", do_name},     {"crash", do_crash},   {"exit", do_exit},
     {"log", do_log},       {"load", do_load},     {"executable", do_executable},
+    {"spin", do_spin},     {"sleep", do_sleep},
 };
 
 static void
