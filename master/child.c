@@ -148,6 +148,10 @@ take_report(struct child *child, const struct master_report *report)
     case MASTER_LOAD: child->load = report->value; break;
     case MASTER_RETIRING: child->retiring = true; break;
     case MASTER_HANDED_OVER: child->handed_over = true; break;
+    case MASTER_QUIET_NOW:
+        child->is_quiet = true;
+        task_wake_all(&master.child_died);
+        return;
     case MASTER_ALIVE: note_life(child, report->value); return;
     default: break;
     }
@@ -186,7 +190,7 @@ void
 child_tell(struct child *child, char word)
 {
     (void)!send(child->status_fd, &word, 1, MSG_NOSIGNAL | MSG_DONTWAIT);
-    child->told_to_end = true;
+    child->told_to_end = child->told_to_end || word != MASTER_QUIET;
 }
 
 /* --- start --- */

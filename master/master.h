@@ -67,6 +67,7 @@ struct child {
     int status_fd;
     usec_t started;
     bool ready, retiring, told_to_end, handed_over;
+    bool is_quiet;
     bool is_suspect;               /* silent for too long, and will be killed if that goes on */
     usec_t silence;                /* how long it may be; 0: as long as it likes */
     struct loop_timer alive_timer; /* until it is too long */
@@ -88,7 +89,7 @@ struct master {
     char **environment;
     int pid_file, lock_file;
     struct task_group tasks;
-    struct task_cond child_died;
+    struct task_cond child_died; /* or is quiet */
 };
 extern struct master master;
 
@@ -117,7 +118,7 @@ void listen_close(struct service *, bool remove_path);
 
 /* child.c */
 void child_start(struct service *);
-void child_tell(struct child *, char word); /* MASTER_RETIRE, MASTER_TERMINATE */
+void child_tell(struct child *, char word); /* MASTER_RETIRE, MASTER_TERMINATE, MASTER_QUIET */
 void child_reap_all(void);
 
 /* stop.c */

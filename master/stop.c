@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The order of a stop. First those who take mail in, so that nothing new comes; then cleanup, which has answered all
+/* The order of a stop. First those who take mail in, so that nothing new comes. Then qmgr begins nothing any more and gets
+ * some seconds to end deliveries, while cleanup still takes the notices that this brings. Then cleanup, which has answered all
  * that it made durable; then qmgr, while the delivery agents still live: it waits for what they have under way and
  * writes every message in flight to a file; then all others; the log's writer last. Each gets its time; who does not
  * end is killed, which loses no mail either, but leaves the journal to be replayed. */
@@ -10,8 +11,9 @@
 #include "lib/service/master_protocol.h"
 #include "master/master.h"
 
-#define QMGR_TIME SECONDS(300)
-#define MARGIN    SECONDS(2) /* beyond the time that the processes give themselves */
+#define QMGR_TIME  SECONDS(300)
+#define QUIET_TIME SECONDS(6) /* qmgr itself gives up earlier */
+#define MARGIN     SECONDS(2) /* beyond the time that the processes give themselves */
 
 enum stop_phase
 stop_phase_of(const struct master_service *conf)
@@ -114,12 +116,54 @@ stop_one_phase(enum stop_phase phase)
     wait_for_phase(phase, SECONDS(5));
 }
 
+static unsigned
+count_busy_qmgrs(void)
+{
+    unsigned count = 0;
+
+    LIST_EACH(at, &master.services)
+    {
+        const struct service *s = LIST_ENTRY(at, struct service, link);
+
+        LIST_EACH(child_at, &s->children)
+        {
+            count += s->phase == STOP_QMGR && !LIST_ENTRY(child_at, struct child, link)->is_quiet;
+        }
+    }
+    return count;
+}
+
+static void may_wait
+quiet_qmgr(void)
+{
+    usec_t deadline = loop_now() + QUIET_TIME;
+    struct err err;
+
+    LIST_EACH(at, &master.services)
+    {
+        struct service *s = LIST_ENTRY(at, struct service, link);
+
+        if (s->phase != STOP_QMGR)
+            continue;
+        LIST_EACH(child_at, &s->children)
+        {
+            child_tell(LIST_ENTRY(child_at, struct child, link), MASTER_QUIET);
+        }
+    }
+    while (count_busy_qmgrs() > 0)
+        if (task_wait(&master.child_died, deadline, &err) < 0)
+            break;
+}
+
 static void
 stop_all(void *arg)
 {
     (void)arg;
-    for (enum stop_phase phase = 0; phase < STOP_PHASES; phase++)
+    for (enum stop_phase phase = 0; phase < STOP_PHASES; phase++) {
+        if (phase == STOP_CLEANUP)
+            quiet_qmgr();
         stop_one_phase(phase);
+    }
     loop_stop();
 }
 

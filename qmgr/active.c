@@ -37,6 +37,7 @@ static struct task_cond turn, progress;
 static bool turn_wanted;
 static bool stopping;     /* nothing new is taken up, nothing is begun */
 static bool handing_over; /* but what was begun is finished, unless the system stops */
+static bool is_quiet;     /* the system is about to stop: so there will be no successor soon */
 static usec_t keep_again; /* a file could not be written: not before then */
 static struct loop_timer wakeup, tick;
 
@@ -301,7 +302,7 @@ on_left(struct message *message, enum filing_result result, const struct err *er
     }
     if (message->no_room && !stopping)
         scan_incoming_again();
-    if (is_finishing())
+    if (is_finishing() && !is_quiet)
         successor_poke();
     end(message);
 }
@@ -393,7 +394,7 @@ defer(struct message *message)
 static void
 leave(struct message *message)
 {
-    if (message->in_file && is_shut())
+    if (message->in_file && (is_shut() || is_quiet))
         end(message);
     else
         filing_leave(message, queue_to_wait_in(message), 0, on_left);
@@ -617,6 +618,18 @@ active_finish(void)
         if (task_wait(&progress, loop_now() + TICK, &err) < 0 && err.kind != ERR_TIMEOUT)
             return false;
     return is_finishing();
+}
+
+void may_wait
+active_quiet(usec_t deadline)
+{
+    struct err err;
+
+    stopping = handing_over = is_quiet = true;
+    ask_all_to_leave();
+    while (message_count() > 0 && is_finishing())
+        if (task_wait(&progress, deadline, &err) < 0)
+            break;
 }
 
 void

@@ -50,6 +50,9 @@ bool may_wait active_hand_over(usec_t deadline);
 /* After that: waits until nothing is in hand any more. false: the system stops. */
 bool may_wait active_finish(void);
 
+/* Before a stop: begins nothing any more, and waits until what is under way has ended and senders are told, or the deadline. */
+void may_wait active_quiet(usec_t deadline);
+
 /* The system stops now. */
 void active_hurry(void);
 

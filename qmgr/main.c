@@ -24,13 +24,15 @@
 
 enum { POOL_THREADS = 8 }; /* each may be in an fsync */
 #define STOP_TIME SECONDS(60)
-#define PATIENCE  SECONDS(4) /* for deliveries under way, when the system stops */
+#define PATIENCE  SECONDS(4) /* for deliveries under way, when the system stops: cleanup is still there */
+#define LAST_TIME SECONDS(1) /* for what they have brought */
 
 static struct qmgr_settings settings;
 static struct queue_dir queue;
 static struct master_cf services;
 static bool services_are_known;
 static int journal_fd = -1;
+static bool was_quiet;
 
 static int
 prepare(const struct conf *conf, struct sandbox *sandbox, struct err *err)
@@ -92,6 +94,13 @@ take_over_rest(void)
         log_warning("%s", err.text);
 }
 
+static void may_wait
+quiet(void)
+{
+    was_quiet = true;
+    active_quiet(loop_now() + PATIENCE);
+}
+
 /* After a reload. false: not so; what is there is to go as at a stop. */
 static bool may_wait
 give_way(void)
@@ -103,7 +112,7 @@ give_way(void)
     service_handed_over();
     finished = active_finish();
     if (!finished)
-        (void)active_leave_all(PATIENCE, loop_now() + STOP_TIME);
+        (void)active_leave_all(was_quiet ? LAST_TIME : PATIENCE, loop_now() + STOP_TIME);
     segment_sweep_unused(journal_fd);
     return true;
 }
@@ -113,7 +122,7 @@ drain(void)
 {
     if (give_way())
         return;
-    if (!active_leave_all(PATIENCE, loop_now() + STOP_TIME))
+    if (!active_leave_all(was_quiet ? LAST_TIME : PATIENCE, loop_now() + STOP_TIME))
         log_warning("some messages could not be put on disk as files; they stay in the journal");
     take_over_rest();
     /* What that brought to light. */
@@ -126,6 +135,7 @@ static const struct service qmgr_service = {
     .prepare = prepare,
     .start = start,
     .serve = control_serve,
+    .quiet = quiet,
     .drain = drain,
     .hurry = active_hurry,
     .sandbox = {.calls = SANDBOX_BASE | SANDBOX_ACCEPT | SANDBOX_LINKS | SANDBOX_UNIX | SANDBOX_READ | SANDBOX_MOVE |

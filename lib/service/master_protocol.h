@@ -19,6 +19,7 @@ enum master_report_kind {
     MASTER_RETIRING = 3,    /* takes no new connections: master watches the sockets again */
     MASTER_HANDED_OVER = 4, /* retires, and a successor may start though it still lives */
     MASTER_ALIVE = 5,       /* the loop turns; value: seconds without such a word after which it does not */
+    MASTER_QUIET_NOW = 6,   /* the answer to MASTER_QUIET */
 };
 
 enum {
@@ -36,6 +37,8 @@ struct master_report {
 enum {
     MASTER_RETIRE = 'R',    /* end when the sessions that are there have ended */
     MASTER_TERMINATE = 'T', /* end soon: the system stops */
+    MASTER_QUIET =
+        'Q', /* MASTER_TERMINATE will come: begin nothing, and say MASTER_QUIET_NOW when nothing is under way */
 };
 
 #endif

@@ -51,6 +51,10 @@ struct service {
      * that is known (service_is_terminating() is true from then on), be it before drain() or after; must not wait. NULL: nothing. */
     void (*hurry)(void);
 
+    /* The system is about to stop, and those whom we need are still there: begin nothing new, and return when nothing
+     * is under way, or that takes too long. Runs as a task before hurry() and drain(), but never after them. NULL: nothing. */
+    void (*quiet)(void);
+
     /* `postfix logrotate`: open log files anew. NULL: nothing. */
     void (*reopen)(void);
 

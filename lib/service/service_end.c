@@ -176,7 +176,28 @@ service_retire(void)
     service_end(false);
 }
 
+static void
+run_quiet(void *arg)
+{
+    struct service_state *s = &service_state;
+
+    (void)arg;
+    task_group_join(&s->start_tasks);
+    if (s->service->quiet && !s->ending)
+        s->service->quiet();
+    report(MASTER_QUIET_NOW, 0);
+}
+
 /* --- master's voice --- */
+
+static void
+obey(char word)
+{
+    if (word == MASTER_QUIET)
+        task_spawn(&service_state.end_tasks, "quiet", run_quiet, NULL);
+    else
+        service_end(word == MASTER_TERMINATE);
+}
 
 /* False: master is gone. */
 static bool
@@ -186,7 +207,7 @@ hear_master(void)
     ssize_t n;
 
     while ((n = recv(MASTER_STATUS_FD, &byte, 1, MSG_DONTWAIT)) == 1)
-        service_end(byte == MASTER_TERMINATE);
+        obey(byte);
     return n < 0 && (errno == EAGAIN || errno == EINTR);
 }
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from harness import Client, inject, reply, send
+from harness import Client, drip, inject, reply, send
 from harness.sink import hang
 
 FAST = {"minimal_backoff_time": "1s", "maximal_backoff_time": "2s", "queue_run_delay": "1s"}
@@ -67,6 +67,23 @@ def test_what_a_process_that_hangs_has_in_hand_is_delivered_by_another(make_mail
     mail.wait_log(rf"{queue_id}: removed", 30)
     mail.wait(mail.is_empty, 30, what="an empty queue")
     assert len(sink.messages) == 1
+
+
+def test_sender_is_told_of_what_fails_while_the_system_stops(make_mail, sink):
+    refusal = "550 5.1.1 no such user"
+    rule = sink.on("rcpt", drip(refusal, 2 / len(refusal)), times=1)
+    mail = make_mail(relay=sink, settings=FAST)
+    queue_id = submit(mail)
+    mail.wait(lambda: rule.hits, what="the host is asked")
+    mail.stop(60)
+    assert len(mail.log(rf"{queue_id}: sender non-delivery notification: ")) == 1
+    assert len(mail.log(rf"{queue_id}: removed")) == 1
+    assert len(mail.queue_messages()) == 1
+    mail.start()
+    [notice] = sink.wait_count(1, 30)
+    assert notice.sender == "" and b"no such user" in notice.content
+    mail.wait(mail.is_empty, 30, what="an empty queue")
+    assert not mail.complaints()
 
 
 def test_bounce_of_a_bounce_is_not_sent(mail, sink):
