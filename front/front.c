@@ -417,6 +417,15 @@ front_failed(struct connection *c, const char *mechanism, const struct auth_step
 
 /* ---- handing over ---- */
 
+/* Whether the session was taken is not known, and may come about later: then it is the session that answers, so we must not. In clear text both
+ * would speak to the client; the connection ends for both. */
+static void
+end_unanswered(struct connection *c)
+{
+    shutdown(stream_fd(c->stream), SHUT_RDWR);
+    stream_free(&c->stream);
+}
+
 int
 front_hand_over(struct connection *c, const struct auth_step *step, const char *method, const char *tag)
 {
@@ -431,6 +440,7 @@ front_hand_over(struct connection *c, const struct auth_step *step, const char *
     struct link_message reply;
     struct slice input = {"", 0};
     int pair[2] = {-1, -1}, fd = stream_fd(c->stream);
+    usec_t patience = c->front->set.login_timeout < HANDOVER_TIME ? c->front->set.login_timeout : HANDOVER_TIME;
 
     if (!*step->ticket)
         return err_set(&c->err, ERR_TEMP, "the login gave no mailbox");
@@ -444,7 +454,7 @@ front_hand_over(struct connection *c, const struct auth_step *step, const char *
         return -1;
     }
     int result = link_call(c->front->sessions, c->cmd, &type_session, &message, input, &fd, 1, &type_session_taken,
-                           &reply, loop_now() + HANDOVER_TIME, &c->err);
+                           &reply, loop_now() + patience, &c->err);
     if (pair[1] >= 0)
         close(pair[1]);
     if (result == 0 && !((const struct msg_session_taken *)reply.message)->taken)
@@ -453,7 +463,10 @@ front_hand_over(struct connection *c, const struct auth_step *step, const char *
         log_warning("%s: session of user %s not started: %s", c->client, step->user, c->err.text);
         if (pair[0] >= 0)
             close(pair[0]);
-        return -1;
+        if (message.secured || (c->err.kind != ERR_TIMEOUT && c->err.kind != ERR_CLOSED))
+            return -1;
+        end_unanswered(c);
+        return 0;
     }
     log_login(c->client, step->user, method, message.secured ? "TLS" : "plain");
     c->relay_fd = pair[0];

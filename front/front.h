@@ -80,7 +80,7 @@ bool may_wait front_has_mechanism(struct connection *, const char *name);
 bool may_wait front_failed(struct connection *, const char *mechanism, const struct auth_step *);
 
 /* Gives the connection to the user's process; with TLS, front_serve() then relays. -1: it was not taken (c->err): the client is to be
- * told; 0: nothing is left to do. */
+ * told; 0: nothing is left to do, also where it can't be told without two answers (no word of whether it was taken). */
 int may_wait front_hand_over(struct connection *, const struct auth_step *, const char *method,
                              const char *tag) MUST_USE;
 

@@ -3,6 +3,7 @@
 import base64
 import os
 import re
+import signal
 import socket
 import ssl
 import subprocess
@@ -158,6 +159,50 @@ def test_a_name_gets_its_certificate():
         for i in range(60):  # names that a client makes up
             assert common_name(server.imaps_port, f"{i}.two.test") == "two.test"
         server.imap(1, tls=True).logout()
+
+
+def test_a_hand_over_that_takes_too_long_gets_one_answer_at_most():
+    with Reading(users=1, settings={"login_timeout": "4s"}) as server:
+        server.imap(1).logout()
+        server.kill("imap-session", signal.SIGSTOP)
+        try:
+            s, f = dial(server.imap_port)
+            f.readline()
+            s.sendall(f'a LOGIN u1@read.test "{PASSWORD}"\r\n'.encode())
+            server.wait_log(r"session of user u1@read.test not started: ", seconds=60)
+        finally:
+            server.kill("imap-session", signal.SIGCONT)
+        try:
+            assert f.read() == b""
+        except ConnectionResetError:
+            pass
+        server.wait(lambda: can_log_in(server), 60, "a login afterwards", 0.5)
+
+
+def serves_nobody(pid):
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as f:
+            return b": u" not in f.read()
+    except OSError:
+        return False
+
+
+def test_processes_that_were_made_ahead_and_died_are_missed_by_nobody():
+    with Reading(users=3) as server:
+        server.imap(1).logout()
+        def ahead():
+            """Children of the spawner, which is the starter's child, that serve nobody yet."""
+            found = {p.pid: p.parent for p in server.processes("imap-session")}
+            spawners = [pid for pid, parent in found.items() if parent in found and found[parent] not in found]
+            return [pid for pid, parent in found.items() if parent in spawners and serves_nobody(pid)]
+        server.wait(lambda: len(ahead()) == 2, 30, "two processes made ahead", 0.2)
+        for pid in ahead():
+            os.kill(pid, signal.SIGKILL)
+        server.imap(2).logout()
+        server.wait(lambda: len(ahead()) == 2, 30, "two others", 0.2)
+        server.imap(3).logout()
+        server.stop()
+        assert not ahead()
 
 
 V2 = b"\r\n\r\n\0\r\nQUIT\n"
