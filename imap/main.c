@@ -12,10 +12,9 @@ static struct mbox_locking locking;
 static const char *mbox_directory;
 
 static int
-prepare(const struct conf *conf, struct sandbox *sandbox, struct err *err)
+prepare(const struct conf *conf, struct err *err)
 {
     struct imap_settings set;
-    (void)sandbox;
     if (imap_settings_load(&set, conf, service_arena(), err) < 0)
         return -1;
     if (mbox_lock_kinds(set.mailbox_delivery_lock, &locking.kinds, err) < 0)

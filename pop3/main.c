@@ -13,7 +13,7 @@ static const char *place; /* of INBOX */
 static enum folder_make kind;
 
 static int
-prepare(const struct conf *conf, struct sandbox *sandbox, struct err *err)
+prepare(const struct conf *conf, struct err *err)
 {
     struct pop3_settings set;
     if (pop3_settings_load(&set, conf, service_arena(), err) < 0)
@@ -26,7 +26,6 @@ prepare(const struct conf *conf, struct sandbox *sandbox, struct err *err)
     settings = (struct pop3_session_settings){.idle_timeout = set.pop3_idle_timeout,
                                               .uidl_format = set.pop3_uidl_format,
                                               .session_limit = (unsigned)set.mailbox_session_limit};
-    (void)sandbox;
     return 0;
 }
 

@@ -79,13 +79,18 @@ enter_chroot(const struct sandbox *s, struct buf *achieved, struct err *err)
     return 0;
 }
 
+static bool bounding_set_is_empty; /* also in children */
+
 /* Dropping from the bounding set needs a capability itself, so it comes before the uid goes. */
 static int
 drop_bounding_set(struct err *err)
 {
+    if (bounding_set_is_empty)
+        return 0;
     for (int cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++)
         if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0)
             return err_errno(err, "dropping capability %d from the bounding set", cap);
+    bounding_set_is_empty = true;
     return 0;
 }
 
@@ -188,6 +193,18 @@ enter_filters(const struct sandbox *s, struct buf *achieved, struct err *err)
         note(achieved, "seccomp");
     }
     return 0;
+}
+
+void
+sandbox_prepare(unsigned calls)
+{
+    struct err err;
+
+    /* What fails here fails again where it counts. */
+    if (!seccomp_is_left_out())
+        (void)!sandbox_seccomp_compile(calls, &err);
+    if (geteuid() == 0)
+        (void)!drop_bounding_set(&err);
 }
 
 int

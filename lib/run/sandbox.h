@@ -62,6 +62,10 @@ struct sandbox {
  * not go on. */
 int sandbox_enter(const struct sandbox *, struct buf *achieved, struct err *) MUST_USE;
 
+/* For a process whose children enter sandboxes with these calls (as sandbox_enter() will find them): does what is the same for all of
+ * them once. The filter is compiled, and the bounding set given up. */
+void sandbox_prepare(unsigned calls);
+
 /* The filter of system calls alone, for a process that was forked and has given up its privileges itself. It must have
  * no_new_privs. */
 int sandbox_filter(unsigned calls, struct err *) MUST_USE;

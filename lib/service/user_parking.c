@@ -453,7 +453,7 @@ stop_all(void)
 {
     park.stopped = true;
     LIST_EACH(link, &park.all)
-        say_goodbye(LIST_ENTRY(link, struct parked, link), user_program->stop_text);
+    say_goodbye(LIST_ENTRY(link, struct parked, link), user_program->stop_text);
 }
 
 void

@@ -19,6 +19,8 @@
 #define PARKED_TIME (10 * 1000) /* after the last session was parked */
 
 const struct user_program *user_program;
+const unsigned user_process_calls =
+    SANDBOX_BASE | SANDBOX_LINKS | SANDBOX_READ | SANDBOX_MOVE | SANDBOX_STORE | SANDBOX_MAILBOXES;
 static struct user_identity identity;
 
 const struct user_identity *
@@ -223,18 +225,17 @@ writable_paths(struct arena *arena)
     return paths;
 }
 
-static int
-user_prepare(const struct conf *conf, struct sandbox *sandbox, struct err *err)
+static void
+user_prepare(struct sandbox *sandbox)
 {
     static const char *const readable[] = {"/etc/localtime", "/usr/share/zoneinfo", "/dev/null", NULL};
-    sandbox->calls = SANDBOX_BASE | SANDBOX_LINKS | SANDBOX_READ | SANDBOX_MOVE | SANDBOX_STORE | SANDBOX_MAILBOXES;
+    sandbox->calls = user_process_calls;
     sandbox->may_write_files = true;
     sandbox->has_ids = true;
     sandbox->uid = identity.uid;
     sandbox->gid = identity.gid;
     sandbox->write_paths = writable_paths(service_arena());
     sandbox->read_paths = readable;
-    return user_program->prepare(conf, sandbox, err);
 }
 
 /* ==== both ==== */
@@ -274,11 +275,14 @@ set_title(const char *program, const char *name)
 static int
 prepare(const struct conf *conf, struct sandbox *sandbox, struct err *err)
 {
+    if (user_program->prepare(conf, err) < 0)
+        return -1;
     if (!user_spawner_start(&identity, &user.channel))
         return user_starter_prepare(conf, sandbox, err);
     set_title(service_name(), identity.user);
     service_is_short();
-    return user_prepare(conf, sandbox, err);
+    user_prepare(sandbox);
+    return 0;
 }
 
 static int

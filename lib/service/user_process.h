@@ -28,8 +28,8 @@ struct user_program {
     const char *program;  /* "imap-session" */
     const char *protocol; /* the ticket's service: "imap" */
 
-    /* In the user's process, with the privileges of the start: settings. The sandbox holds the user's mail as write_paths. */
-    int (*prepare)(const struct conf *, struct sandbox *, struct err *);
+    /* Settings. Before any process of a user is forked, so that all have them. */
+    int (*prepare)(const struct conf *, struct err *);
     /* In the sandbox, in a task: open the user's mail. */
     int (*start)(struct err *);
     /* A session, as a task; owns fd. The message and its texts stay until it returns. input: bytes that the client sent

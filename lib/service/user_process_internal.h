@@ -29,6 +29,7 @@ struct user_packet {
 };
 
 extern const struct user_program *user_program;
+extern const unsigned user_process_calls; /* system calls of a user's process: lib/run/sandbox.h */
 
 /* Waits while the other side's buffer is full, for USER_SEND_TIME at most. kind and bytes are one packet. */
 int may_wait user_packet_send(int channel, struct slice packet, const int *fds, unsigned fd_count,

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The spawner: a process that the starter forks while it knows nothing yet, neither key nor sessions: it has read main.cf and loaded
- * all libraries. It forks a user's process for each request, which so needs no exec, no linking and no reading of files: that is nine tenths
- * of what a start costs, and most pages are shared by all. What such processes have in common is the places of things in memory.
+ * all libraries, and compiled the filter of system calls. It forks a user's process for each request, which so needs no exec, no linking and
+ * no reading of files: that is nine tenths of what a start costs, and most pages are shared by all. Some are forked ahead and wait to be
+ * told their user. What such processes have in common is the places of things in memory.
  *
  * A request is one packet: ids, and the user's texts, each with a NUL, with the user's end of a channel. Children are nobody's
  * to wait for: the starter sees their channels end. */
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -93,31 +95,128 @@ fork_patiently(void)
     return pid;
 }
 
-/* Returns in a user's process only: its channel. */
-static int
-spawn_loop(int fd, struct user_identity *who)
+/* ---- processes that were forked ahead: whoever comes need not wait for a fork ---- */
+
+enum { PREPARED_MOST = 2 };
+
+static struct {
+    int fds[PREPARED_MOST]; /* of each the spawner's end of a socket on which it is told its user; it ends with it */
+    unsigned count;
+} prepared;
+
+/* Waits for a request for so many milliseconds (-1: until there is one), and forgets who has died. */
+static bool
+has_request(int fd, int time)
 {
-    char *room = malloc(USER_PACKET_LIMIT);
-    struct user_packet packet;
-    if (!room)
-        _exit(1);
+    struct pollfd fds[1 + PREPARED_MOST] = {{.fd = fd, .events = POLLIN}};
+    unsigned count = prepared.count;
+    for (unsigned i = 0; i < count; i++)
+        fds[1 + i].fd = prepared.fds[i]; /* its end is all that can come */
+    if (poll(fds, 1 + count, time) <= 0)
+        return false;
+    prepared.count = 0;
+    for (unsigned i = 0; i < count; i++)
+        if (fds[1 + i].revents == 0)
+            prepared.fds[prepared.count++] = fds[1 + i].fd;
+        else
+            close(fds[1 + i].fd);
+    if (prepared.count < count) /* should they die as fast as they are made */
+        nanosleep(&(struct timespec){.tv_nsec = 50 * 1000 * 1000}, NULL);
+    return fds[0].revents != 0;
+}
+
+static void
+become_user_process(int spawner)
+{
+    close(spawner);
+    for (unsigned i = 0; i < prepared.count; i++)
+        close(prepared.fds[i]);
+    (void)signal(SIGCHLD, SIG_DFL);
+    loop_after_fork();
+}
+
+/* True: this is the new process, and here is its request. */
+static bool
+prepare_one(int spawner, char *room, struct user_packet *packet)
+{
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+        return false;
+    pid_t pid = fork();
+    if (pid == 0) {
+        close(pair[0]);
+        become_user_process(spawner);
+        if (user_packet_read(pair[1], room, packet) <= 0)
+            _exit(0);
+        close(pair[1]);
+        return true;
+    }
+    close(pair[1]);
+    if (pid > 0)
+        prepared.fds[prepared.count++] = pair[0];
+    else
+        close(pair[0]);
+    return false;
+}
+
+/* False: there is none that takes it. */
+static bool
+give_to_prepared(const struct user_packet *packet)
+{
+    struct slice whole = slice_make(packet->bytes.ptr - 1, packet->bytes.len + 1); /* with its letter */
+    struct err err;
+    while (prepared.count > 0) {
+        int fd = prepared.fds[--prepared.count];
+        int sent = user_packet_send(fd, whole, packet->fds, 1, &err);
+        close(fd);
+        if (sent == 0)
+            return true;
+    }
+    return false;
+}
+
+/* ---- the spawner's life ---- */
+
+/* Returns in a user's process only: with its request. */
+static void
+spawn_loop(int fd, char *room, struct user_packet *packet)
+{
     for (;;) {
-        int got = user_packet_read(fd, room, &packet);
+        while (prepared.count < PREPARED_MOST && !has_request(fd, 0)) {
+            unsigned before = prepared.count;
+            if (prepare_one(fd, room, packet))
+                return;
+            if (prepared.count == before) /* a shortage: later */
+                break;
+        }
+        if (!has_request(fd, -1))
+            continue;
+        int got = user_packet_read(fd, room, packet);
         if (got < 0)
             _exit(0);
         if (got == 0)
             continue;
-        pid_t pid = packet.kind == 'U' && packet.fd_count == 1 ? fork_patiently() : -1;
-        if (pid == 0)
-            break;
-        user_packet_close_fds(&packet);
+        bool makes_sense = packet->kind == 'U' && packet->fd_count == 1;
+        if (makes_sense && !give_to_prepared(packet) && fork_patiently() == 0) {
+            become_user_process(fd);
+            return;
+        }
+        user_packet_close_fds(packet);
     }
-    close(fd);
-    (void)signal(SIGCHLD, SIG_DFL);
+}
+
+/* Returns in a user's process only: its channel. */
+static int
+spawn(int fd, struct user_identity *who)
+{
+    struct user_packet packet;
+    char *room = malloc(USER_PACKET_LIMIT);
+    if (!room)
+        _exit(1);
+    spawn_loop(fd, room, &packet);
     if (!decode(packet.bytes, who) || net_set_nonblocking(packet.fds[0], true) < 0)
         _exit(1);
     free(room);
-    loop_after_fork();
     return packet.fds[0];
 }
 
@@ -138,7 +237,8 @@ user_spawner_start(struct user_identity *who, int *channel)
         reset_signals();
         drop_inherited();
         (void)prctl(PR_SET_DUMPABLE, 0);
-        *channel = spawn_loop(pair[1], who);
+        sandbox_prepare(user_process_calls | SANDBOX_ACCEPT); /* as service_main() adds */
+        *channel = spawn(pair[1], who);
         return true;
     }
     close(pair[1]);

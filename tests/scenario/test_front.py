@@ -196,10 +196,11 @@ def test_processes_that_were_made_ahead_and_died_are_missed_by_nobody():
             spawners = [pid for pid, parent in found.items() if parent in found and found[parent] not in found]
             return [pid for pid, parent in found.items() if parent in spawners and serves_nobody(pid)]
         server.wait(lambda: len(ahead()) == 2, 30, "two processes made ahead", 0.2)
-        for pid in ahead():
+        killed = ahead()
+        for pid in killed:
             os.kill(pid, signal.SIGKILL)
+        server.wait(lambda: len(ahead()) == 2 and not set(ahead()) & set(killed), 30, "two others", 0.2)
         server.imap(2).logout()
-        server.wait(lambda: len(ahead()) == 2, 30, "two others", 0.2)
         server.imap(3).logout()
         server.stop()
         assert not ahead()
