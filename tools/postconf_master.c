@@ -9,6 +9,7 @@
 #include "lib/base/check.h"
 #include "lib/base/log.h"
 #include "lib/conf/cf_file.h"
+#include "lib/conf/expand.h"
 #include "lib/conf/main_cf.h"
 #include "tools/postconf.h"
 
@@ -66,33 +67,72 @@ show_all(struct postconf *pc, char **patterns,
     }
 }
 
-/* -x: the service's own settings come first. */
-static const char *
-service_value(struct postconf *pc, const struct master_service *service, const char *value)
+/* Whose $names are asked for. */
+struct scope {
+    const struct postconf *pc;
+    const struct master_service *service;
+};
+
+/* The service's own settings come first; what runs it tells its names, whatever a file says. */
+static int
+scope_value(void *ctx, struct slice name, struct slice *value, struct err *err)
 {
-    struct err err;
-    if (!pc->expand)
-        return value;
-    for (size_t i = 0; i < service->option_count; i++)
-        if (conf_override(pc->conf, service->options[i].name, service->options[i].value, &err) < 0)
-            fatal("%s", err.text);
-    return postconf_value(pc, value);
+    const struct scope *scope = ctx;
+    const struct master_service *service = scope->service;
+    const char *command = service->fields[MASTER_CF_FIELDS - 1], *slash = strrchr(command, '/');
+    (void)err;
+    if (slice_equal_text(name, "service_name")) {
+        *value = slice_from(service->name);
+        return 0;
+    }
+    if (slice_equal_text(name, "process_name")) {
+        *value = slice_from(slash ? slash + 1 : command);
+        return 0;
+    }
+    for (size_t i = service->option_count; i > 0; i--)
+        if (slice_equal_text(name, service->options[i - 1].name) && !conf_is_read_only(service->options[i - 1].name)) {
+            *value = slice_from(service->options[i - 1].value);
+            return 0;
+        }
+    *value = slice_from(conf_raw(scope->pc->conf, arena_strndup(scope->pc->arena, name.ptr, name.len)));
+    return 0;
 }
 
-/* With -x, the service with the values of its -o options expanded. */
+/* With -x what the text means in the service. */
+static const char *
+service_value(struct postconf *pc, const struct master_service *service, const char *text)
+{
+    struct scope scope = {pc, service};
+    struct expand_source source = {.value = scope_value, .ctx = &scope};
+    struct buf out = {0};
+    struct err err;
+    if (!pc->expand)
+        return text;
+    if (expand_text(&source, slice_from(text), &out, &err) < 0) {
+        log_warning("%s", err.text);
+        fatal("macro processing error");
+    }
+    const char *result = arena_strndup(pc->arena, out.ptr ? out.ptr : "", out.len);
+    buf_release(&out);
+    return result;
+}
+
+/* With -x, the service with its -o options expanded. What follows the options is for a command, whose $names are others. */
 static struct master_service
 shown(struct postconf *pc, const struct master_service *service)
 {
     struct master_service copy = *service;
+    size_t option = 0;
     if (!pc->expand)
         return copy;
     copy.args = arena_array(pc->arena, service->arg_count + 1, sizeof(*copy.args));
     for (size_t i = 0; i < service->arg_count; i++) {
-        char *argument = service->args[i], *equals = strchr(argument, '=');
-        bool option = i > 0 && strcmp(service->args[i - 1], "-o") == 0 && equals;
-        copy.args[i] = option ? arena_printf(pc->arena, "%.*s=%s", (int)(equals - argument), argument,
-                                             service_value(pc, service, equals + 1))
-                              : argument;
+        bool expands = i > 0 && option < service->option_count && strcmp(service->args[i - 1], "-o") == 0 &&
+                       strchr(service->args[i], '=');
+        if (expands)
+            option++;
+        copy.args[i] =
+            expands ? arena_strdup(pc->arena, service_value(pc, service, service->args[i])) : service->args[i];
     }
     return copy;
 }
@@ -176,8 +216,9 @@ show_fields(struct postconf *pc, const struct master_service *service, const str
     for (unsigned i = 0; i < MASTER_CF_FIELDS; i++) {
         if (!matches(pattern->rest, field_names[i]))
             continue;
-        if (i == MASTER_CF_FIELDS - 1 && pc->fold && !pc->json && !pc->hide_name && !pc->hide_value)
-            printf("%s = %s\n", full_name(pc, service, field_names[i]), command_text(pc, service, true));
+        if (i == MASTER_CF_FIELDS - 1 && pc->fold && !pc->json && !pc->hide_value)
+            printf("%s%s%s\n", pc->hide_name ? "" : full_name(pc, service, field_names[i]), pc->hide_name ? "" : " = ",
+                   command_text(pc, service, true));
         else
             print_entry(pc, service, "field", field_names[i],
                         i == MASTER_CF_FIELDS - 1 ? command_text(pc, service, false) : service->fields[i]);
@@ -215,7 +256,7 @@ show_parameters(struct postconf *pc, const struct master_service *service, const
     qsort(sorted, count, sizeof(*sorted), compare_options);
     for (size_t i = 0; i < count; i++) {
         bool again = i + 1 < count && strcmp(sorted[i].name, sorted[i + 1].name) == 0;
-        if (again || !matches(pattern->rest, sorted[i].name))
+        if (again || conf_is_read_only(sorted[i].name) || !matches(pattern->rest, sorted[i].name))
             continue;
         const char *value = last_value(service, sorted[i].name);
         print_entry(pc, service, "parameter", sorted[i].name, service_value(pc, service, value));

@@ -74,6 +74,16 @@ check_main_setting(void *ctx, const char *name, const char *value)
         warn_unused(refs->pc, "main.cf", name, value);
 }
 
+/* Of two settings of one name only the last one counts. */
+static bool
+is_set_again(const struct master_service *service, size_t option)
+{
+    for (size_t i = option + 1; i < service->option_count; i++)
+        if (strcmp(service->options[i].name, service->options[option].name) == 0)
+            return true;
+    return false;
+}
+
 static void
 check_options(struct references *refs)
 {
@@ -81,10 +91,12 @@ check_options(struct references *refs)
     for (size_t i = 0; i < pc->master.count; i++)
         for (size_t j = 0; j < pc->master.services[i].option_count; j++) {
             const struct master_option *option = &pc->master.services[i].options[j];
-            bool used = postconf_is_known(pc, option->name) || references_is_used_by(refs, i, option->name) ||
-                        references_is_used(refs, option->name);
+            bool used = is_set_again(&pc->master.services[i], j) || postconf_is_known(pc, option->name) ||
+                        references_is_used_by(refs, i, option->name) || references_is_used(refs, option->name);
             const char *key = arena_printf(pc->arena, "%s=%s", option->name, option->value);
-            if (!used && !map_put_text(refs->told, key, refs))
+            if (conf_is_read_only(option->name))
+                log_warning("%s/master.cf: read-only parameter assignment: %s", pc->directory, key);
+            else if (!used && !map_put_text(refs->told, key, refs))
                 warn_unused(pc, "master.cf", option->name, option->value);
         }
 }

@@ -70,11 +70,29 @@ conf_warning(const struct conf *conf, unsigned index)
     return index < conf->warning_count ? conf->warnings[index] : NULL;
 }
 
+/* What the program knows better than any file. */
+bool
+conf_is_read_only(const char *name)
+{
+    return strcmp(name, "process_id") == 0 || strcmp(name, "process_name") == 0 || strcmp(name, "service_name") == 0;
+}
+
+static void
+warn_read_only(struct conf *conf, const char *name, const char *value)
+{
+    add_warning(conf, arena_printf(conf->arena, "%s/main.cf: read-only parameter assignment: %s=%s", conf->directory,
+                                   name, value));
+}
+
 static int
 add_entry(void *ctx, unsigned line, const char *name, const char *value, struct err *err)
 {
     struct conf *conf = ctx;
     (void)err;
+    if (conf_is_read_only(name)) {
+        warn_read_only(conf, name, value);
+        return 0;
+    }
     const struct setting *old = find(conf, name);
     if (old && strcmp(old->value, value) != 0)
         add_warning(conf, arena_printf(conf->arena, "%s/main.cf, line %u: overriding earlier entry: %s=%s",
@@ -145,8 +163,17 @@ conf_override(struct conf *conf, const char *name, const char *value, struct err
 {
     if (!*name || strpbrk(name, " \t\r\n="))
         return err_set(err, ERR_SYNTAX, "bad parameter name: \"%s\"", name);
-    put(conf, name, value, 0);
+    if (conf_is_read_only(name))
+        warn_read_only(conf, name, value);
+    else
+        put(conf, name, value, 0);
     return 0;
+}
+
+void
+conf_set_service_name(struct conf *conf, const char *name)
+{
+    put(conf, "service_name", name, 0);
 }
 
 const char *

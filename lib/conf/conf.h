@@ -25,6 +25,12 @@ struct conf *conf_from_text(const char *directory, struct slice main_cf, struct 
 /* As -o name=value: overrides what main.cf says. Before values are asked for. */
 int conf_override(struct conf *, const char *name, const char *value, struct err *) MUST_USE;
 
+/* process_id, process_name and service_name: a setting of one counts for nothing and is a warning. */
+bool conf_is_read_only(const char *name);
+
+/* What $service_name stands for; in a program that is no service it is empty. */
+void conf_set_service_name(struct conf *, const char *name);
+
 const char *conf_directory(const struct conf *);
 
 /* From now on a typed question for a parameter whose name begins with from ("smtp_") is answered with the one that

@@ -137,7 +137,7 @@ parse_fields(struct parser *p, struct master_service *service)
         return -1;
     service->command = field[7];
     if (service->type != SERVICE_INET)
-        return strchr(service->name, '/') ? bad_field(p, "service", service->name) : 0;
+        return p->rigour == MASTER_CF_STRICT && strchr(service->name, '/') ? bad_field(p, "service", service->name) : 0;
     service->is_private = false;
     return parse_inet_name(p, service);
 }
@@ -239,6 +239,14 @@ parse_arguments(struct parser *p, struct slice rest, struct master_service *serv
     for (;;) {
         struct slice ahead = slice_trim(rest);
         bool braced = ahead.len > 0 && *ahead.ptr == '{';
+        if (!is_option && !options_ended && ahead.len > 2 && memcmp(ahead.ptr, "-o{", 3) == 0) {
+            /* "-o{name = value}": the same with a blank behind -o. */
+            service->args[service->arg_count++] = arena_strdup(p->arena, "-o");
+            rest = slice_make(ahead.ptr + 2, ahead.len - 2);
+            before = "-o";
+            is_option = true;
+            continue;
+        }
         if (cut_argument(p, &rest, &argument) < 0)
             return -1;
         if (!argument)
@@ -256,8 +264,7 @@ parse_arguments(struct parser *p, struct slice rest, struct master_service *serv
             is_option = false;
         } else if (strcmp(argument, "-o") == 0) {
             is_option = true;
-        } else if (strncmp(argument, "-o", 2) == 0 && !text_is_space(argument[2]) && argument[2] != '{' &&
-                   strchr(argument, '=')) {
+        } else if (strncmp(argument, "-o", 2) == 0 && !text_is_space(argument[2]) && strchr(argument, '=')) {
             /* "-oname=value" in one word: the same in two. */
             *slot = arena_strdup(p->arena, "-o");
             slot = &service->args[service->arg_count++];
@@ -327,9 +334,9 @@ parse_file(struct parser *p, const char *path, struct slice content)
     p->master->path = arena_strdup(p->arena, path);
     while (cf_line_next(p->arena, &content, &number, &line)) {
         if (line.orphan)
-            add_warning(p, arena_printf(p->arena, "%s, line %u: logical line must not start with whitespace: \"%.*s\"",
-                                        path, line.number, line.text.len > 30 ? 30 : (int)line.text.len,
-                                        line.text.ptr));
+            add_warning(p,
+                        arena_printf(p->arena, "%s, line %u: logical line must not start with whitespace: \"%.*s\"",
+                                     path, line.number, line.text.len > 30 ? 30 : (int)line.text.len, line.text.ptr));
         else if (parse_line(p, &line, add_service(p, p->master, &cap)) < 0)
             return err_context(p->err, "file %s: line %u", path, line.number);
     }

@@ -119,7 +119,7 @@ load_configuration(const struct arguments *args)
     s->conf = conf_load(args->directory, &err);
     if (!s->conf)
         fatal("%s", err.text);
-    override(s->conf, arena_printf(s->arena, "service_name=%s", s->name));
+    conf_set_service_name(s->conf, s->name);
     for (unsigned i = 0; i < args->override_count; i++)
         override(s->conf, args->overrides[i]);
     if (service_settings_load(&s->settings, s->conf, s->arena, &err) < 0)

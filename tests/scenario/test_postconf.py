@@ -155,6 +155,20 @@ def test_edits_master_cf(files, args, master):
     assert files.read("master.cf") == master
 
 
+def test_expanded_values_of_a_service_are_its_own(files):
+    files.write("main.cf", "own = main\nref = $own-$service_name-$process_name\nservice_name = nobody\n")
+    files.write("master.cf", "smtp inet n - n - - smtpd -o own=one -o{a=$ref} -o { b = $own $service_name }\n"
+                             "relay unix - - n - - /x/smtp -o a=$ref -o process_name=x -o b=$process_name\n"
+                             "list unix - n n - - pipe flags=R argv=/x -o own=$own\n")
+    assert files.out("-qPx") == ("smtp/inet/a = one-smtp-smtpd\nsmtp/inet/b = one smtp\nsmtp/inet/own = one\n"
+                                 "relay/unix/a = main-relay-smtp\nrelay/unix/b = smtp\n")
+    assert files.out("-qFxh", "*/*/command").splitlines() == [
+        "smtpd -o own=one -o a=one-smtp-smtpd -o {b=one smtp}", "/x/smtp -o a=main-relay-smtp -o process_name=x -o b=smtp",
+        "pipe flags=R argv=/x -o own=$own"]
+    assert "read-only parameter assignment: service_name=nobody" in files.run("-n")[1]
+    assert "read-only parameter assignment: process_name=x" in files.run("-n")[1]
+
+
 def test_an_option_stands_before_what_the_service_runs(files):
     files.run("-M", "policy/unix=policy unix - n n - - spawn -o b=2 user=nobody argv=/x")
     files.run("-P", "policy/unix/a=1")

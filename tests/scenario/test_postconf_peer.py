@@ -10,6 +10,9 @@ What may differ, and why:
 * new entries go to the end of main.cf in the order of the command line; Postfix's order is that of a hash table;
 * {braces} around an argument of a command are kept where the command is shown; Postfix loses them;
 * "-o name = value" without braces is three words; where such a line is folded differs;
+* "-o{name = value}" is taken as "-o {name = value}"; Postfix 3.7 does so for short ones, and makes rubbish of others;
+* a comment behind a service stays there when -F or -P changes the service; Postfix (but for -M) puts it before;
+* of two services with one name and type Postfix shows the settings of one twice (-P);
 * a word that begins with "#" does not begin a folded line, where it would be a comment; Postfix lets it;
 * -Pe takes a value with blanks; Postfix refuses it;
 * the built-in texts of notices (-b, -t) are ours; a template's end marker is known also where the file ends without a newline; a name
@@ -23,7 +26,7 @@ import subprocess
 
 import pytest
 from harness.instance import PEERS, build_dir
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 TREE = f"{PEERS}/postfix"
@@ -98,7 +101,8 @@ VALUES = ["", "a", "a b", "a,  b", "${own}", "$(own2)", "${own?x}", "${own:y}", 
           "${{3} < {20}}", "static:{ a b }", "long " * 30, "x" * 100, "$own-x", "${{a}!={$own}?{x}}", "pgsql:/nonexistent/x.cf"]
 ARGUMENTS = ["-o own=x", "-o { own2 = a b }", "-o smtpd_banner=$own", "-v", "flags=Rq user=x argv=/bin/x ${recipient}",
              "-o mua_x=$nosuch", "-o stress=", "-o relayhost=[a]", "-o syslog_name=postfix/x", "-o mynetworks=127.0.0.0/8,[::1]/128",
-             "-o nosuch_thing=$own2", "argv=/x #y", "-D", "a" * 70]
+             "-o nosuch_thing=$own2", "argv=/x #y", "-D", "a" * 70, "-o syslog_name=postfix/$service_name", "-o own2=$process_name",
+             "-o { own2 = a $service_name }", "-o service_name=x"]
 SERVICES = ["smtp", "relay", "maildrop", "policy", "127.0.0.1:10025", "[::1]:25", "own"]
 
 break_in = st.sampled_from(["", "", "# c\n", "\n", "   \n", " # c\n"])
@@ -119,7 +123,8 @@ master_cf = st.lists(service, max_size=4).map("".join)
 shown = st.sampled_from([["-n"], ["-nf"], ["-x", "mail_name", "smtpd_banner"], ["-h", "own"], ["-H", "relayhost", "nosuch"], ["-Mf"], ["-M", "smtp"],
                          ["-Mf", "smtp/inet", "*/unix"], ["-F"], ["-Ff", "smtp"], ["-Fh", "*/*/command"], ["-P"], ["-Pf"],
                          ["-Ph", "*/*/own"], ["-C", "user"], ["-C", "service"], ["-d", "mail_name"],
-                         ["-o", "stress=zz", "-x", "mail_name"], ["-nH"], ["-PH"], ["-M", "nosuch/inet"]])
+                         ["-o", "stress=zz", "-x", "mail_name"], ["-nH"], ["-PH"], ["-M", "nosuch/inet"], ["-Px"], ["-Px", "*/unix/own2"],
+                         ["-Mx"], ["-Mfx"], ["-Fx"], ["-Ffh"], ["-o", "own=zz", "-Px"], ["-o", "process_name=zz", "-x", "mail_name"]])
 
 
 def put(directory, main, master):
@@ -136,8 +141,19 @@ def place(tmp_path_factory):
 @rounds
 @given(main_cf, master_cf, shown)
 def test_generated_files_are_shown_alike(place, main, master, args):
+    names = [tuple(line.split()[:2]) for line in master.splitlines() if line[:1].strip() and line[0] != "#"]
+    assume(len(set(names)) == len(names) or not args[0].startswith("-P"))
     put(place, main, master)
     compare(place, *args)
+
+
+def master_text(place, args):
+    """master.cf; where comments may stand elsewhere, its other lines and then those."""
+    lines = (place / "master.cf").read_text().splitlines()
+    if args[0][1] not in "FP":
+        return lines
+    is_comment = [not line.strip() or line.strip()[0] == "#" for line in lines]
+    return [line for line, comment in zip(lines, is_comment) if not comment] + [line for line, comment in zip(lines, is_comment) if comment]
 
 
 target = st.builds(lambda s, t: f"{s}/{t}", st.sampled_from(SERVICES), st.sampled_from(["inet", "unix", "*"]))
@@ -159,7 +175,7 @@ def test_generated_files_are_edited_alike(place, main, master, args):
     results = []
     for which in ("ours", "peer"):
         put(place, main, master)
-        results.append((run(which, place, *args), (place / "main.cf").read_text(), (place / "master.cf").read_text()))
+        results.append((run(which, place, *args), (place / "main.cf").read_text(), master_text(place, args)))
     assert results[0] == results[1], args
 
 
