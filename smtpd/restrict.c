@@ -30,7 +30,7 @@ enum { LIST_DEPTH = 30 /* lists within lists */ };
 
 static const struct restriction rows[] = {
 #define RESTRICTION(name, check, argument, help) {name, check, argument, help},
-#include "smtpd/restrictions.def"
+#include "lib/conf/restrictions.def"
 #undef RESTRICTION
 };
 

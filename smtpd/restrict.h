@@ -11,6 +11,7 @@
 
 #include "lib/base/arena.h"
 #include "lib/base/err.h"
+#include "lib/conf/restriction.h"
 #include "lib/smtp/reply.h"
 #include "lib/table/table.h"
 #include "smtpd/session.h"
@@ -60,9 +61,6 @@ struct access_check {
     bool recipient_looked_up, sender_looked_up; /* the tables of known users have been asked */
 };
 
-/* What follows a restriction in the list. */
-enum access_argument { ARGUMENT_NONE, ARGUMENT_WORD, ARGUMENT_TABLE, ARGUMENT_POLICY };
-
 struct restriction {
     const char *name;
     enum access (*check)(struct access_check *, const char *argument);
@@ -102,7 +100,7 @@ enum access access_fail(struct access_check *, const struct err *why);
 
 #define RESTRICTION(name, check, argument, help) \
     enum access may_wait check(struct access_check *, const char *argument);
-#include "smtpd/restrictions.def"
+#include "lib/conf/restrictions.def"
 #undef RESTRICTION
 
 #endif

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Restrictions that need to ask nobody. */
+#include <arpa/inet.h>
 #include <string.h>
 
 #include "lib/base/clock.h"
+#include "lib/base/log.h"
 #include "lib/mail/addr.h"
 #include "lib/run/task.h"
 #include "smtpd/restrict.h"
@@ -206,4 +208,43 @@ restrict_reject_multi_recipient_bounce(struct access_check *check, const char *a
     if (!check->sender || check->sender[0] || count < 2)
         return ACCESS_DUNNO;
     return access_refuse(check, SET(check).multi_recipient_bounce_reject_code, "5.3", "Multi-recipient bounce");
+}
+
+/* Anybody can say so: where it would permit relaying it counts for what is ours alone. */
+enum access may_wait
+restrict_permit_naked_ip_address(struct access_check *check, const char *argument)
+{
+    struct in_addr addr;
+
+    if (!check->helo || inet_pton(AF_INET, check->helo, &addr) != 1)
+        return ACCESS_DUNNO;
+    return strcmp(check->kind, "Recipient address") == 0 ? restrict_permit_auth_destination(check, argument)
+                                                         : ACCESS_PERMIT;
+}
+
+/* There is no verify(8) yet. What nobody else refuses waits for the version that has it. */
+static enum access
+unverified(struct access_check *check, const char *address, const char *kind, const char *detail)
+{
+    if (!address || !*address)
+        return ACCESS_DUNNO;
+    log_warning("reject_unverified_sender and reject_unverified_recipient are not built yet: mail is deferred");
+    access_refuse_text(check, 450, detail,
+                       "<%s>: %s rejected: unverified address: this system can't probe addresses yet",
+                       addr_quote(check->session->cmd, address), kind);
+    return access_defer_if_permit(check);
+}
+
+enum access may_wait
+restrict_reject_unverified_sender(struct access_check *check, const char *argument)
+{
+    (void)argument;
+    return unverified(check, check->sender, "Sender address", "1.7");
+}
+
+enum access may_wait
+restrict_reject_unverified_recipient(struct access_check *check, const char *argument)
+{
+    (void)argument;
+    return unverified(check, check->recipient, "Recipient address", "1.1");
 }

@@ -272,6 +272,19 @@ restrict_reject_rbl_client(struct access_check *check, const char *argument)
     return rejected(&query, ask_client(&query));
 }
 
+/* reject_rbl_client for each list of maps_rbl_domains. */
+enum access may_wait
+restrict_reject_maps_rbl(struct access_check *check, const char *argument)
+{
+    struct slice rest = slice_from(check->session->server->set.maps_rbl_domains), word;
+    enum access result = ACCESS_DUNNO;
+
+    (void)argument;
+    while (result == ACCESS_DUNNO && slice_word(&rest, ", \t\r\n", &word))
+        result = restrict_reject_rbl_client(check, arena_strndup(check->session->cmd, word.ptr, word.len));
+    return result;
+}
+
 enum access may_wait
 restrict_permit_dnswl_client(struct access_check *check, const char *argument)
 {

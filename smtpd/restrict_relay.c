@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Who may send where: the restrictions that keep this host from relaying for strangers. */
 #include <string.h>
+#include <strings.h>
 
+#include "lib/base/log.h"
 #include "lib/mail/addr.h"
 #include "lib/mail/log_events.h"
 #include "smtpd/restrict.h"
@@ -81,6 +83,106 @@ restrict_permit_auth_destination(struct access_check *check, const char *argumen
     if (is_ours(check, &ours, &check->session->err) < 0)
         return access_fail(check, &check->session->err);
     return ours ? ACCESS_PERMIT : ACCESS_DUNNO;
+}
+
+/* The oldest of relay controls: what is not ours is refused, what is needs no further restrictions. */
+enum access may_wait
+restrict_check_relay_domains(struct access_check *check, const char *argument)
+{
+    enum access result = restrict_permit_auth_destination(check, argument);
+
+    if (result != ACCESS_DUNNO || !check->recipient)
+        return result;
+    return access_refuse(check, check->session->server->set.relay_domains_reject_code, "7.1", "Relay access denied");
+}
+
+/* --- backup MX --- */
+
+static bool
+is_our_address(const struct server *server, const char *text)
+{
+    struct net_addr addr;
+    struct err err;
+
+    return net_addr_parse(text, 0, &addr, &err) == 0 &&
+           (interfaces_contain(&server->interfaces, &addr) || interfaces_contain(&server->proxies, &addr));
+}
+
+/* What is known of the domain's mail servers: is this host one of them, one of the first, and are the first within
+ * permit_mx_backup_networks? */
+struct mx_standing {
+    bool listed, first, networks;
+};
+
+static int may_wait
+look_at_server(struct access_check *check, const struct dns_record *mx, bool is_first, struct mx_standing *standing,
+               struct err *err)
+{
+    struct server *server = check->session->server;
+    struct msg_dns_answer answer;
+    bool ours = strcasecmp(mx->data, server->set.myhostname) == 0, inside = false;
+
+    if (access_dns(check, mx->data, "ADDR", &answer, err) < 0)
+        return -1;
+    for (size_t i = 0; answer.status == DNS_FOUND && i < answer.record_count; i++) {
+        struct net_addr addr;
+        bool found = false;
+        ours = ours || is_our_address(server, answer.records[i].data);
+        if (!is_first || net_addr_parse(answer.records[i].data, 0, &addr, err) < 0)
+            continue;
+        if (match_list_host(server->mx_backup_networks, slice_from(""), &addr, &found, err) < 0)
+            return -1;
+        inside = inside || found;
+    }
+    standing->listed = standing->listed || ours;
+    standing->first = standing->first || (ours && is_first);
+    if (is_first)
+        standing->networks = standing->networks && inside;
+    return 0;
+}
+
+static int may_wait
+find_standing(struct access_check *check, const char *domain, struct mx_standing *standing, struct err *err)
+{
+    struct msg_dns_answer answer;
+    int64_t best = INT64_MAX;
+
+    *standing = (struct mx_standing){.networks = true};
+    if (access_dns(check, domain, "MX", &answer, err) < 0)
+        return -1;
+    if (answer.status != DNS_FOUND)
+        return 0;
+    for (size_t i = 0; i < answer.record_count; i++)
+        if (answer.records[i].preference < best)
+            best = answer.records[i].preference;
+    for (size_t i = 0; i < answer.record_count; i++)
+        if (look_at_server(check, &answer.records[i], answer.records[i].preference == best, standing, err) < 0)
+            return -1;
+    return 0;
+}
+
+/* Whoever owns a domain decides whose backup this host is, unless permit_mx_backup_networks says which first servers count. */
+enum access may_wait
+restrict_permit_mx_backup(struct access_check *check, const char *argument)
+{
+    struct session *s = check->session;
+    const struct smtpd_settings *set = &s->server->set;
+    struct mx_standing standing;
+    struct slice local, domain;
+    enum access result = restrict_permit_auth_destination(check, argument);
+
+    if (result != ACCESS_DUNNO || !check->recipient || is_routed(set, check->recipient))
+        return result;
+    addr_split(check->recipient, &local, &domain);
+    if (!addr_is_hostname(domain))
+        return ACCESS_DUNNO;
+    if (find_standing(check, arena_strndup(s->cmd, domain.ptr, domain.len), &standing, &s->err) < 0) {
+        log_warning("permit_mx_backup: %s: %s", check->recipient, s->err.text);
+        access_refuse(check, 450, "4.4", "Unable to look up mail exchanger information");
+        return access_defer_if_reject(check);
+    }
+    bool permitted = standing.listed && !standing.first && (!*set->permit_mx_backup_networks || standing.networks);
+    return permitted ? ACCESS_PERMIT : ACCESS_DUNNO;
 }
 
 static enum access may_wait

@@ -24,6 +24,7 @@ load_lists(struct server *server, const struct conf *conf, struct err *err)
         const char *parameter, *text;
     } lists[] = {
         {&server->mynetworks, "mynetworks", set->mynetworks},
+        {&server->mx_backup_networks, "permit_mx_backup_networks", set->permit_mx_backup_networks},
         {&server->xforward_hosts, "smtpd_authorized_xforward_hosts", set->smtpd_authorized_xforward_hosts},
         {&server->xclient_hosts, "smtpd_authorized_xclient_hosts", set->smtpd_authorized_xclient_hosts},
         {&server->verp_clients, "smtpd_authorized_verp_clients", set->smtpd_authorized_verp_clients},
@@ -47,7 +48,7 @@ static int
 check_relay_control(const struct server *server, struct err *err)
 {
     static const char *const one_of[] = {"reject_unauth_destination", "defer_unauth_destination", "reject", "defer",
-                                         "defer_if_permit"};
+                                         "defer_if_permit",           "check_relay_domains"};
 
     for (size_t i = 0; i < ARRAY_LEN(one_of); i++)
         if (access_list_has(server->relay, one_of[i]) || access_list_has(server->recipient, one_of[i]))
@@ -232,9 +233,11 @@ server_new(struct arena *arena, const struct conf *conf, const char *service, st
 {
     struct server *server = begin(arena, conf, service, err);
 
-    if (!server || interfaces_load(conf, arena, &server->interfaces, err) < 0 || load_overrides(server, err) < 0 ||
-        load_lists(server, conf, err) < 0 || load_users(server, err) < 0 || load_restrictions(server, err) < 0 ||
-        check_auth(server, err) < 0 || load_bare_lf(server, err) < 0 || server_load_tls(server, err) < 0)
+    if (!server || interfaces_load(conf, arena, &server->interfaces, err) < 0 ||
+        interfaces_parse(conf, arena, server->set.proxy_interfaces, &server->proxies, err) < 0 ||
+        load_overrides(server, err) < 0 || load_lists(server, conf, err) < 0 || load_users(server, err) < 0 ||
+        load_restrictions(server, err) < 0 || check_auth(server, err) < 0 || load_bare_lf(server, err) < 0 ||
+        server_load_tls(server, err) < 0)
         return NULL;
     server->local_clients = local_clients_new(arena, conf, server->set.local_header_rewrite_clients, err);
     if (!server->local_clients)

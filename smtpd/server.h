@@ -47,7 +47,8 @@ struct server {
     struct list sessions;
 
     struct interfaces interfaces; /* inet_interfaces */
-    struct match_list *mynetworks;
+    struct interfaces proxies;    /* proxy_interfaces */
+    struct match_list *mynetworks, *mx_backup_networks;
     struct match_list *xforward_hosts, *xclient_hosts, *verp_clients;
     unsigned submit_flags; /* receive_override_options: for cleanup */
     bool accepts_unlisted; /* and of those: no_unknown_recipient_checks */

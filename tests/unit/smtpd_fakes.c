@@ -172,16 +172,16 @@ dns_client_free(struct dns_client **dns)
 }
 
 /* "192.0.2.1" is "known.test" both ways, "192.0.2.2" claims to be it, "192.0.2.3" can't be looked up. The DNS list "listed.test"
- * has "known.test". */
+ * has "known.test" and 192.0.2.1. "backup.test" has first.test as its mail server, then mail.test; "ours-first.test" mail.test alone. */
 int
 dns_lookup(struct dns_client *dns, struct arena *arena, const char *name, const char *type, usec_t deadline,
            struct msg_dns_answer *answer, struct err *err)
 {
-    struct dns_record *record = ARENA_NEW(arena, struct dns_record);
+    struct dns_record *record = arena_array(arena, 2, sizeof *record);
 
     (void)dns;
     (void)deadline;
-    *record = (struct dns_record){.name = name, .type = type};
+    record[0] = record[1] = (struct dns_record){.name = name, .type = type, .preference = 10, .data = "mail.test"};
     *answer = (struct msg_dns_answer){.status = DNS_NXDOMAIN, .reason = "", .records = record};
     if (strstr(name, "3.2.0.192") || strstr(name, "fail.test"))
         return err_set(err, ERR_TIMEOUT, "made to fail");
@@ -189,14 +189,23 @@ dns_lookup(struct dns_client *dns, struct arena *arena, const char *name, const 
         record->data = "known.test.";
     else if (strcmp(type, "A") == 0 && strcmp(name, "known.test") == 0)
         record->data = "192.0.2.1";
-    else if (strcmp(type, "A") == 0 && strcmp(name, "known.test.listed.test") == 0)
+    else if (strcmp(type, "A") == 0 &&
+             (strcmp(name, "known.test.listed.test") == 0 || strcmp(name, "1.2.0.192.listed.test") == 0))
         record->data = "127.0.0.2";
+    else if (strcmp(type, "ADDR") == 0 && strcmp(name, "first.test") == 0)
+        record->data = "198.51.100.1";
+    else if (strcmp(type, "MX") == 0 && strcmp(name, "backup.test") == 0) {
+        record->data = "first.test";
+        record[1].preference = 20;
+        answer->record_count = 1;
+    } else if (strcmp(type, "MX") == 0 && strcmp(name, "ours-first.test") == 0)
+        record->data = "mail.test";
     else {
         answer->status = strcmp(name, "known.test") == 0 ? DNS_NODATA : DNS_NXDOMAIN;
         return 0;
     }
     answer->status = DNS_FOUND;
-    answer->record_count = 1;
+    answer->record_count++;
     return 0;
 }
 
