@@ -169,17 +169,15 @@ show_service(struct postconf *pc, const struct master_service *service, const st
     return true;
 }
 
-/* The command with its arguments, as they would stand in the file. */
+/* The command with its arguments, as they would stand in the file behind before. */
 static const char *
-command_text(struct postconf *pc, const struct master_service *service, bool folded)
+command_text(struct postconf *pc, const struct master_service *service, const char *before, bool folded)
 {
-    struct master_service bare = shown(pc, service);
+    struct master_service copy = shown(pc, service);
     struct buf out = {0};
-    for (unsigned i = 0; i < MASTER_CF_FIELDS - 1; i++)
-        bare.fields[i] = "";
-    master_service_print(&bare, folded, &out);
-    struct slice text = slice_trim(buf_slice(&out));
-    const char *result = arena_strndup(pc->arena, text.ptr, text.len);
+    buf_append_text(&out, before);
+    master_command_print(&copy, folded, &out);
+    const char *result = arena_strndup(pc->arena, out.ptr, out.len - 1);
     buf_release(&out);
     return result;
 }
@@ -216,12 +214,12 @@ show_fields(struct postconf *pc, const struct master_service *service, const str
     for (unsigned i = 0; i < MASTER_CF_FIELDS; i++) {
         if (!matches(pattern->rest, field_names[i]))
             continue;
+        const char *name = arena_printf(pc->arena, "%s = ", full_name(pc, service, field_names[i]));
         if (i == MASTER_CF_FIELDS - 1 && pc->fold && !pc->json && !pc->hide_value)
-            printf("%s%s%s\n", pc->hide_name ? "" : full_name(pc, service, field_names[i]), pc->hide_name ? "" : " = ",
-                   command_text(pc, service, true));
+            puts(command_text(pc, service, pc->hide_name ? "" : name, true));
         else
             print_entry(pc, service, "field", field_names[i],
-                        i == MASTER_CF_FIELDS - 1 ? command_text(pc, service, false) : service->fields[i]);
+                        i == MASTER_CF_FIELDS - 1 ? command_text(pc, service, "", false) : service->fields[i]);
         found = true;
     }
     return found;

@@ -493,19 +493,14 @@ quoted(struct arena *arena, const char *argument)
     return plain ? argument : arena_printf(arena, "{%s}", argument);
 }
 
-void
-master_service_print(const struct master_service *service, bool folded, struct buf *out)
+/* start: where the line begins in out. */
+static void
+print_arguments(const struct master_service *service, bool folded, size_t start, struct buf *out)
 {
-    static const size_t columns[MASTER_CF_FIELDS] = {0, 11, 17, 25, 33, 41, 49, 57};
     struct arena *arena = arena_new();
-    size_t start = out->len, options = option_words(service);
+    size_t options = option_words(service);
     bool after_option = false; /* an option has its line to itself */
 
-    for (unsigned i = 0; i < MASTER_CF_FIELDS; i++) {
-        if (i > 0)
-            pad_to(out, start, columns[i]);
-        buf_append_text(out, service->fields[i]);
-    }
     for (size_t i = 0; i < service->arg_count; i++) {
         const char *argument = service->args[i];
         bool option = i < options && strcmp(argument, "-o") == 0 && service->args[i + 1];
@@ -523,4 +518,29 @@ master_service_print(const struct master_service *service, bool folded, struct b
     }
     buf_append_byte(out, '\n');
     arena_free(&arena);
+}
+
+void
+master_service_print(const struct master_service *service, bool folded, struct buf *out)
+{
+    static const size_t columns[MASTER_CF_FIELDS] = {0, 11, 17, 25, 33, 41, 49, 57};
+    size_t start = out->len;
+
+    for (unsigned i = 0; i < MASTER_CF_FIELDS; i++) {
+        if (i > 0)
+            pad_to(out, start, columns[i]);
+        buf_append_text(out, service->fields[i]);
+    }
+    print_arguments(service, folded, start, out);
+}
+
+void
+master_command_print(const struct master_service *service, bool folded, struct buf *out)
+{
+    size_t start = out->len;
+
+    while (start > 0 && out->ptr[start - 1] != '\n')
+        start--;
+    buf_append_text(out, service->fields[MASTER_CF_FIELDS - 1]);
+    print_arguments(service, folded, start, out);
 }

@@ -98,4 +98,7 @@ bool master_service_is_listed(const struct master_service *, const char *list);
 /* The service in master.cf's form, fields in columns; folded: -o options on lines of their own. */
 void master_service_print(const struct master_service *, bool folded, struct buf *out);
 
+/* Its command and arguments alone. What stands in out since the last newline counts for where to fold. */
+void master_command_print(const struct master_service *, bool folded, struct buf *out);
+
 #endif
