@@ -30,23 +30,54 @@ command_flush(struct control *c, char **args)
     return running_master(c) == 0 ? not_running() : run(command_arguments(c, "postqueue", words));
 }
 
-/* postconf knows what is unused or misspelt, and says so on standard error. */
+/* A line of postconf's standard error: "/path/postconf: warning: text". */
+static void
+tell_line(struct control *c, const char *line)
+{
+    const char *text = strstr(line, ": ");
+    text = text ? text + 2 : line;
+    bool is_warning = strncmp(text, "warning: ", 9) == 0;
+    if (is_warning || strncmp(text, "fatal: ", 7) == 0)
+        text = strchr(text, ' ') + 1;
+    if (is_warning && strncmp(text, conf_directory(c->conf), strlen(conf_directory(c->conf))) == 0 &&
+        strstr(text, "overriding earlier entry"))
+        return; /* check_settings() has said so */
+    if (is_warning)
+        say_warning("%s", text);
+    else
+        say_fatal("%s", text);
+}
+
+/* postconf knows what is unused or misspelt, and says so on standard error; with -j it is told as the rest is. */
 static int
-ask_postconf(struct control *c)
+ask_postconf(struct control *c, bool json)
 {
     static const char *const words[] = {"-H", "-n", NULL};
     char **argv = command_arguments(c, "postconf", words);
-    int result = 0;
-    if (access(argv[0], X_OK) < 0)
+    FILE *said = json ? tmpfile() : NULL;
+    char line[2048];
+    if (access(argv[0], X_OK) < 0 || (json && !said))
         return 0;
     fflush(stdout);
-    int null = open("/dev/null", O_WRONLY | O_CLOEXEC), out = dup(STDOUT_FILENO);
-    if (null >= 0 && out >= 0 && dup2(null, STDOUT_FILENO) >= 0) {
+    int null = open("/dev/null", O_WRONLY | O_CLOEXEC), out = dup(STDOUT_FILENO), errors = dup(STDERR_FILENO);
+    int result = 0;
+    if (null >= 0 && out >= 0 && errors >= 0 && dup2(null, STDOUT_FILENO) >= 0 &&
+        (!said || dup2(fileno(said), STDERR_FILENO) >= 0)) {
         result = run(argv);
         dup2(out, STDOUT_FILENO);
+        dup2(errors, STDERR_FILENO);
     }
     close(null);
     close(out);
+    close(errors);
+    if (said)
+        rewind(said);
+    while (said && fgets(line, sizeof line, said)) {
+        line[strcspn(line, "\n")] = '\0';
+        tell_line(c, line);
+    }
+    if (said)
+        fclose(said);
     return result != 0;
 }
 
@@ -54,12 +85,18 @@ static int
 command_check(struct control *c, char **args)
 {
     bool json = args[0] && strcmp(args[0], "-j") == 0;
+    struct err err;
     if (json)
         say_json();
+    /* Where something that this command needs is wrong, the rest is told of nevertheless. */
+    if (tools_settings_load(&c->settings, c->conf, c->arena, &err) < 0) {
+        if (check_settings(c, true) == 0)
+            say_fatal("%s", err.text);
+        return 1;
+    }
     int result = prepare(c, true);
     check_program_files(c);
-    check_tables(c);
-    if (ask_postconf(c) != 0)
+    if (ask_postconf(c, json) != 0)
         result = 1;
     return result;
 }
@@ -192,8 +229,9 @@ parse_options(struct control *c, int argc, char **argv, const char **directory)
     return &argv[optind];
 }
 
+/* check is to tell what is wrong: all of it. */
 static void
-load(struct control *c, const char *directory)
+load(struct control *c, const char *directory, bool check)
 {
     struct err err;
     char *absolute = directory ? realpath(directory, NULL) : NULL;
@@ -202,7 +240,11 @@ load(struct control *c, const char *directory)
     c->arena = arena_new();
     c->conf = conf_load(absolute, &err);
     free(absolute);
-    if (!c->conf || tools_settings_load(&c->settings, c->conf, c->arena, &err) < 0)
+    if (!c->conf)
+        fatal("%s", err.text);
+    if (tools_settings_load(&c->settings, c->conf, c->arena, &err) == 0)
+        c->can_log = true;
+    else if (!check)
         fatal("%s", err.text);
     c->privileged = geteuid() == 0;
 }
@@ -218,12 +260,15 @@ main(int argc, char **argv)
     char **words = parse_options(&c, argc, argv, &directory);
     bool one = directory || (environment && *environment);
     umask(0022);
-    load(&c, directory);
-    if (!one)
+    load(&c, directory, strcmp(words[0], "check") == 0);
+    if (!one && c.can_log)
         leave_to_wrapper(&c, words);
     if (setenv("MAIL_CONFIG", conf_directory(c.conf), 1) < 0)
         fatal("out of memory");
-    open_log(&c);
+    if (c.can_log)
+        open_log(&c);
+    else
+        say_by_log_alone();
     const struct command *command = find_command(words[0]);
     if (command)
         result = command->run(&c, words + 1);

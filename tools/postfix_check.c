@@ -195,11 +195,38 @@ check_writers(const struct control *c, const char *path, struct stat *st)
     return true;
 }
 
+/* All that lies in a directory, not below it. */
 static void
-check_file(struct control *c, const char *name)
+check_files(struct control *c, const char *directory)
 {
+    DIR *entries = opendir(directory);
+    struct dirent *entry;
     struct stat st;
-    (void)check_writers(c, arena_printf(c->arena, "%s/%s", conf_directory(c->conf), name), &st);
+    while (entries && (entry = readdir(entries)))
+        if (strcmp(entry->d_name, "..") != 0)
+            (void)check_writers(c, arena_printf(c->arena, "%s/%s", directory, entry->d_name), &st);
+    if (entries)
+        closedir(entries);
+}
+
+/* What is in the queue is its owner's: mail of somebody else's is not delivered. pid and the like are root's. */
+static void
+check_queued(struct control *c)
+{
+    static const char *const of_owner[] = {"active", "bounce",   "corrupt", "defer", "deferred", "flush",
+                                           "hold",   "incoming", "journal", "saved", "trace"};
+    struct stat st;
+    for (size_t i = 0; i < ARRAY_LEN(of_owner) && c->privileged; i++) {
+        const char *directory = arena_printf(c->arena, "%s/%s", c->settings.queue_directory, of_owner[i]);
+        DIR *entries = opendir(directory);
+        struct dirent *entry;
+        while (entries && (entry = readdir(entries)))
+            if (*entry->d_name != '.' && fstatat(dirfd(entries), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+                st.st_uid != c->owner)
+                say_warning("not owned by %s: %s/%s", c->settings.mail_owner, directory, entry->d_name);
+        if (entries)
+            closedir(entries);
+    }
 }
 
 int
@@ -210,9 +237,7 @@ check_directories(struct control *c, bool repair)
     if (result == 0)
         result = check_data(c, repair);
     umask(mask);
-    check_file(c, ".");
-    check_file(c, "main.cf");
-    check_file(c, "master.cf");
+    check_files(c, conf_directory(c->conf));
     return result;
 }
 
@@ -227,8 +252,8 @@ check_program(struct control *c, const char *path, bool needs_group)
         return;
     if (st.st_gid != c->submit_group)
         say_warning("not owned by group %s: %s", c->settings.setgid_group, path);
-    else if (!(st.st_mode & S_ISGID))
-        say_warning("not set-gid, so ordinary users can't use it: %s", path);
+    else if ((st.st_mode & 02111) != 02111)
+        say_warning("not set-gid or not owner+group+world executable: %s", path);
 }
 
 void
@@ -236,6 +261,7 @@ check_program_files(struct control *c)
 {
     static const char *const with_group[] = {"postdrop", "postqueue"};
     const char *directory = c->settings.daemon_directory;
+    check_queued(c);
     check_program(c, directory, false);
     check_program(c, c->settings.command_directory, false);
     for (size_t i = 0; i < ARRAY_LEN(with_group); i++)

@@ -16,6 +16,7 @@ struct control {
     struct tools_settings settings;
     bool privileged; /* run by root */
     bool verbose;    /* -v */
+    bool can_log;    /* settings could be read, so that it is known where the log goes */
     uid_t owner;     /* of the queue: mail_owner, or whoever runs the command */
     gid_t owner_group;
     gid_t submit_group; /* setgid_group */
@@ -28,6 +29,9 @@ void say_fatal(const char *fmt, ...) PRINTF_LIKE(1, 2); /* says so only: the cal
 
 /* From now on these print JSON, a line each with the members level and text, to standard output only. */
 void say_json(void);
+
+/* From now on these go to standard error alone, which is where a log goes that nobody opened. */
+void say_by_log_alone(void);
 
 /* Where the log goes, as main.cf says: to postlogd if it runs, else into maillog_file itself, else to the system log. */
 void open_log(struct control *);
@@ -71,16 +75,16 @@ int command_trace_address(struct control *, char **args); /* trace_address.c */
  * already). repair: also puts owners and modes right. */
 int check_directories(struct control *, bool repair);
 
-/* Warns of settings that can't be used or have no effect. -1: some can't be used. (postfix_settings.c) */
+/* Warns of settings that can't be used. -1: there are some. With tell_effects also of those without effect, of values that the
+ * programs will not take, of restrictions that are unknown, and of tables that can't be opened or are older than their source.
+ * (postfix_settings.c, postfix_values.c, postfix_tables.c) */
 int check_settings(struct control *, bool tell_effects);
-
-/* Warns of tables that can't be opened, and of stored ones that are older than their source (postfix_tables.c). */
-void check_tables(struct control *);
 
 /* Makes tables anew that have only a file of Berkeley DB, from their text source (postfix_convert.c). */
 void convert_tables(struct control *);
 
-/* Warns of programs that others may change, and of commands without the group that they need. */
+/* Warns of programs that others may change, of commands without the group that they need, and of queue files that are not the
+ * owner's. */
 void check_program_files(struct control *);
 
 #endif

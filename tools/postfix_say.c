@@ -23,6 +23,12 @@ say_json(void)
     is_json = true;
 }
 
+void
+say_by_log_alone(void)
+{
+    log_is_output = true;
+}
+
 static void
 tell_json(const char *level, const char *text)
 {

@@ -7,15 +7,9 @@
 #include <unistd.h>
 
 #include "lib/base/check.h"
-#include "lib/base/map.h"
-#include "lib/conf/master_cf.h"
+#include "lib/conf/param.h"
 #include "lib/table/table_type.h"
-#include "tools/postfix_command.h"
-
-struct table_check {
-    struct control *c;
-    struct map *seen; /* tables that were looked at */
-};
+#include "tools/postfix_values.h"
 
 /* A stored table is made from a text file beside it, which people edit and then forget to run postmap. */
 static void
@@ -46,56 +40,80 @@ is_stored(const char *type)
 }
 
 static void
-check_table(struct table_check *check, const char *setting, const struct table_ops *ops, const char *path)
+check_table(const struct scope *scope, const char *setting, const struct table_ops *ops, const char *whole,
+            const char *path)
 {
-    struct control *c = check->c;
+    const char *place = scope_place(scope, setting);
     struct err err;
-    const char *name = arena_printf(c->arena, "%s:%s", ops->type, path),
-               *place = conf_where(c->conf, c->arena, setting);
-    if (map_put_text(check->seen, name, check))
-        return;
-    if (!place)
-        place = setting;
     if (ops->may_block) {
-        if (access(path, R_OK) < 0)
-            say_warning("%s: table %s: open %s: %s", place, name, path, strerror(errno));
-        return;
-    }
-    if (!table_open(c->conf, name, 0, &err))
-        say_warning("%s: table %s: %s", place, name, err.text);
+        if (*path == '/' && access(path, R_OK) < 0)
+            say_warning("%s: table %s: open %s: %s", place, whole, path, strerror(errno));
+    } else if (!table_open(scope->conf, whole, 0, &err))
+        say_warning("%s: table %s: %s", place, whole, err.text);
     else if (is_stored(ops->type))
-        check_age(c, path);
+        check_age(scope->c, path);
 }
 
-static void
-check_value(void *ctx, const char *setting, const char *value)
+static bool
+ends_with(const char *text, const char *end)
 {
-    struct table_check *check = ctx;
-    struct control *c = check->c;
-    struct err err;
-    const char *expanded = conf_expand(c->conf, c->arena, value, &err);
-    struct slice rest = slice_from(expanded), word, type;
-    while (slice_word(&rest, ", \t\r\n{}", &word)) {
-        if (slice_starts_with_fold(word, "proxy:"))
-            word = slice_make(word.ptr + 6, word.len - 6);
-        struct slice name = word;
-        const struct table_ops *ops;
-        if (!slice_cut(&name, ':', &type) || name.len == 0 || *name.ptr != '/' || !(ops = table_type_find(type)))
-            continue;
-        check_table(check, setting, ops, arena_strndup(c->arena, name.ptr, name.len));
+    size_t len = strlen(text), end_len = strlen(end);
+    return len >= end_len && strcmp(text + len - end_len, end) == 0;
+}
+
+/* Does each word of the value name a table? */
+static bool
+is_list_of_tables(const char *setting)
+{
+    static const char *const ends[] = {"_maps", "_checks", "_map"};
+    static const char *const others[] = {"proxy_read_maps", "proxy_write_maps"};
+    for (size_t i = 0; i < ARRAY_LEN(others); i++)
+        if (strcmp(setting, others[i]) == 0)
+            return false;
+    int index = param_find(slice_from(setting));
+    if (index < 0 || param_at((unsigned)index).status != PARAM_WORKS)
+        return false;
+    for (size_t i = 0; i < ARRAY_LEN(ends); i++)
+        if (ends_with(setting, ends[i]))
+            return true;
+    return strcmp(setting, "alias_database") == 0;
+}
+
+/* What stands in a list of tables must be one; elsewhere what looks like a table with a file is one. */
+static void
+check_word(const struct scope *scope, const char *setting, struct slice word, bool is_table)
+{
+    struct slice name = word, type;
+    struct arena *arena = scope->c->arena;
+    if (slice_starts_with_fold(name, "proxy:"))
+        name = slice_make(name.ptr + 6, name.len - 6);
+    const char *whole = arena_strndup(arena, name.ptr, name.len);
+    if (!slice_has_byte(name, ':')) {
+        if (is_table && *whole != '/')
+            say_warning("%s: parameter %s: \"%s\" is no table (write type:name)", scope_place(scope, setting), setting,
+                        whole);
+        return;
     }
+    slice_cut(&name, ':', &type);
+    const struct table_ops *ops = table_type_find(type);
+    if (!is_table && (!ops || name.len == 0 || *name.ptr != '/'))
+        return;
+    if (ops)
+        check_table(scope, setting, ops, whole, arena_strndup(arena, name.ptr, name.len));
+    else
+        say_warning("%s: parameter %s: unsupported dictionary type: %.*s", scope_place(scope, setting), setting,
+                    SLICE_ARG(type));
 }
 
 void
-check_tables(struct control *c)
+check_table_value(const struct scope *scope, const char *setting)
 {
-    struct table_check check = {.c = c, .seen = map_new()};
-    struct master_cf master;
     struct err err;
-    conf_each_setting(c->conf, check_value, &check);
-    if (master_cf_load(c->conf, c->arena, &master, &err) == 0)
-        for (size_t i = 0; i < master.count; i++)
-            for (size_t j = 0; j < master.services[i].option_count; j++)
-                check_value(&check, master.services[i].options[j].name, master.services[i].options[j].value);
-    map_free(&check.seen, NULL);
+    const char *raw = conf_raw(scope->conf, setting),
+               *value = raw ? conf_expand(scope->conf, scope->c->arena, raw, &err) : NULL;
+    struct slice rest = slice_from(value), word;
+    bool is_table = is_list_of_tables(setting);
+    /* A compound table opens those that stand in its braces itself. */
+    while (is_table ? slice_word_braced(&rest, ", \t\r\n", &word) : slice_word(&rest, ", \t\r\n{}", &word))
+        check_word(scope, setting, word, is_table);
 }

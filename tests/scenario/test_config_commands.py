@@ -78,6 +78,60 @@ def test_check_as_json_has_an_object_on_each_line(place):
     assert any("backwards-compatible default setting append_dot_mydomain=yes" in f["text"] for f in found)
 
 
+def test_check_names_values_that_programs_will_not_take(place):
+    wrong = {"smtpd_tls_security_level": "encypt", "smtp_tls_protocols": ">=TLSv1.9", "mynetworks": "10.0.0.1/8", "inet_protocols": "ipv5",
+             "notify_classes": "bounce, sofware", "canonical_classes": "header", "default_transport": "smpt:[x]",
+             "smtpd_tls_cert_file": "/nonexistent.pem", "mailbox_delivery_lock": "flok", "berkeley_db_create_buffer_size": "x", "queue_run_delay": "abc"}
+    place.write("".join(f"{name} = {value}\n" for name, value in wrong.items()))
+    text = place.run("postfix", "check", status=1)
+    for number, name in enumerate(wrong, 9):
+        assert re.search(rf"fatal: .*main\.cf, line {number}: (parameter |bad numerical configuration: ){name}\b", text), name
+    place.write("deliver_lock_attempts = many\nmax_idle = y\n")
+    text = place.run("postfix", "check", status=1)
+    assert "bad numerical configuration: deliver_lock_attempts = many" in text and "parameter max_idle: bad time value" in text
+
+
+def test_check_names_restrictions_that_are_unknown_or_not_built(place):
+    place.write("smtpd_recipient_restrictions = permit_mynetworks, rejct_it, reject_unverified_recipient, check_relay_domains, mine, hash:/x,\n"
+                "  reject_rbl_client\nsmtpd_restriction_classes = mine\nmine = permit, other_thing\n")
+    text = place.run("postfix", "check")
+    assert re.search(r'main.cf, line 9: smtpd_recipient_restrictions: unknown smtpd restriction: "rejct_it"', text)
+    assert re.search(r"line 9: smtpd_recipient_restrictions: restriction reject_unverified_recipient is not built yet", text)
+    assert re.search(r"restriction check_relay_domains is out of date; use reject_unauth_destination", text)
+    assert re.search(r"restriction reject_rbl_client needs an argument", text)
+    assert re.search(r'line 12: mine: unknown smtpd restriction: "other_thing"', text)
+    assert '"mine"' not in text and "permit_mynetworks" not in text
+
+
+def test_check_looks_at_what_a_service_sets(place):
+    with open(place.etc / "master.cf", "a") as f:
+        f.write(f"\nown unix - - n - - smtp -o max_idle=5q -o smtp_tls_security_level=x -o smtp_generic_maps=lmdb:{place.base}/none\n"
+                " -o { smtpd_client_restrictions = nosuch, permit }\n")
+    text = place.run("postfix", "check", status=1)
+    assert re.search(r"master.cf, line \d+: service own: -o max_idle: parameter max_idle: bad time value", text)
+    assert re.search(r"master.cf, line \d+: service own: -o smtp_tls_security_level: parameter smtp_tls_security_level: unknown word \"x\"", text)
+    assert re.search(rf"master.cf, line \d+: service own: -o smtp_generic_maps: table lmdb:{place.base}/none: ", text)
+    assert re.search(r'service own: -o smtpd_client_restrictions: .*unknown smtpd restriction: "nosuch"', text)
+
+
+def test_check_names_what_is_no_table(place):
+    place.write("virtual_alias_maps = hasch:/etc/x, word, inline:{a=b}, pcre:/nonexistent, unionmap:{static:a, static:b}\nvirtual_maps =\n"
+                "default_filter_nexthop = x\n")
+    text = place.run("postfix", "check")
+    assert re.search(r"line 9: parameter virtual_alias_maps: unsupported dictionary type: hasch\n", text)
+    assert re.search(r'line 9: parameter virtual_alias_maps: "word" is no table', text)
+    assert re.search(r"line 9: table pcre:/nonexistent: open /nonexistent: No such file", text)
+    assert "inline" not in text and "unionmap" not in text and "no effect" not in text
+
+
+def test_check_as_json_has_postconf_warnings_too(place):
+    place.write("smptd_banner = x\n")
+    done = subprocess.run([f"{TOOLS}/postfix", "-c", str(place.etc), "check", "-j"], capture_output=True, text=True, timeout=60)
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert any(f["level"] == "warning" and f["text"].endswith("main.cf: unused parameter: smptd_banner=x") for f in found)
+    assert "unused" not in done.stderr
+
+
 # --- postfix logrotate ---
 
 
