@@ -97,7 +97,10 @@ fork_patiently(void)
 
 /* ---- processes that were forked ahead: whoever comes need not wait for a fork ---- */
 
-enum { PREPARED_MOST = 2 };
+enum {
+    PREPARED_MOST = 2,
+    PREPARE_AFTER = 50, /* ms without a request: the one that was just served shall have the processor for itself */
+};
 
 static struct {
     int fds[PREPARED_MOST]; /* of each the spawner's end of a socket on which it is told its user; it ends with it */
@@ -182,7 +185,7 @@ static void
 spawn_loop(int fd, char *room, struct user_packet *packet)
 {
     for (;;) {
-        while (prepared.count < PREPARED_MOST && !has_request(fd, 0)) {
+        while (prepared.count < PREPARED_MOST && !has_request(fd, PREPARE_AFTER)) {
             unsigned before = prepared.count;
             if (prepare_one(fd, room, packet))
                 return;
