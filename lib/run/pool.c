@@ -58,12 +58,15 @@ queue_take(struct queue *queue)
     return job;
 }
 
+/* The loop is woken without the lock, which it takes first of all. */
 static void
 finish(struct job *job)
 {
     static const uint64_t one = 1;
+    pthread_mutex_lock(&pool.lock);
     bool wake = !pool.finished.first;
     queue_put(&pool.finished, job);
+    pthread_mutex_unlock(&pool.lock);
     if (wake && write(pool.wake_fd, &one, sizeof(one)) < 0)
         abort(); /* the counter can't overflow, so the descriptor was closed under us */
 }
@@ -87,8 +90,8 @@ thread_main(void *arg)
         }
         pthread_mutex_unlock(&pool.lock);
         job->fn(job->arg);
-        pthread_mutex_lock(&pool.lock);
         finish(job);
+        pthread_mutex_lock(&pool.lock);
     }
     pthread_mutex_unlock(&pool.lock);
     return NULL;
