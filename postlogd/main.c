@@ -25,7 +25,8 @@ enum {
     ROOM_TIME = 1000,         /* ms that a full pipe is waited for */
 };
 
-static const usec_t REST = 5000; /* between reads in a burst; the kernel holds ten datagrams meanwhile */
+/* Between reads in a burst; the kernel holds ten datagrams meanwhile. */
+static const struct timespec REST = {.tv_nsec = 5000000};
 
 static struct {
     int fd;
@@ -182,11 +183,15 @@ readable(int fd)
         if (!out.bytes)
             fatal("out of memory");
     }
-    /* A burst is written in gulps: what comes while we rest is read and written together. The first line goes at once. */
+    /* A burst is written in gulps: what comes while we rest is read and written together. The first line goes at once. The whole process
+     * rests, so that who sends a line wakes nobody; a signal ends it. */
     while ((count = receive(fd, iov)) > 0 || (count < 0 && errno == EINTR)) {
         if (count > 0)
             write_datagrams(iov, count);
-        if (count < DATAGRAMS && task_sleep(REST, &err) < 0)
+        if (count == DATAGRAMS)
+            continue;
+        (void)nanosleep(&REST, NULL);
+        if (task_yield(&err) < 0)
             break;
     }
 }

@@ -13,7 +13,7 @@
 #include "lib/base/log.h"
 #include "lib/run/task_private.h"
 
-static const usec_t LOG_RETRY = 20000; /* when the log did not take all lines */
+static const usec_t LOG_RETRY = 5000; /* when the log did not take all lines */
 
 struct signal_watch {
     struct signal_watch *next;
@@ -213,14 +213,20 @@ loop_drop_turn_end(struct loop_hook *hook)
 }
 
 static void
-flush_log(void *arg)
+retry_log(void *arg)
 {
     (void)arg;
-    if (!log_is_waiting())
-        return;
     log_flush();
     if (log_is_waiting())
-        loop_timer_set(&loop.log_timer, loop_now() + LOG_RETRY, flush_log, NULL);
+        loop_timer_set(&loop.log_timer, loop_now() + LOG_RETRY, retry_log, NULL);
+}
+
+/* A log that took no more is left alone for a while: it reads in gulps, and what gathers meanwhile goes in one piece. */
+static void
+flush_log(void)
+{
+    if (log_is_waiting() && loop.log_timer.due == 0)
+        retry_log(NULL);
 }
 
 /* A hook may free others (a link that breaks): each is taken off before it runs, and those that are asked for meanwhile
@@ -229,7 +235,7 @@ static void
 hooks_run(void)
 {
     static struct loop_hook last;
-    flush_log(NULL);
+    flush_log();
     if (!loop.hooks)
         return;
     last.wanted = false;
@@ -241,7 +247,7 @@ hooks_run(void)
             break;
         hook->fn(hook->arg);
     }
-    flush_log(NULL); /* what the hooks said */
+    flush_log(); /* what the hooks said */
 }
 
 /* --- turns ----------------------------------------------------------------------------------------------------- */

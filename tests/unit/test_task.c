@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -833,6 +834,70 @@ balanced_pins_do_no_harm(void **state)
     in_task(pins_allow_work_body, NULL);
 }
 
+/* --- the log --------------------------------------------------------------------------------------------------- */
+
+static int
+open_datagrams(const char *path, bool listens)
+{
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", path);
+    if (listens)
+        assert_int_equal(bind(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+    else
+        assert_int_equal(connect(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+    return fd;
+}
+
+/* The log takes no more: lines wait, whatever else the loop does, and go by themselves, all and in order, when it reads again. */
+static void
+slow_log_body(void *arg)
+{
+    const char *path = arg;
+    int log = open_datagrams(path, true), other = open_datagrams(path, false);
+    char got[1500], *second;
+    struct err err;
+    ssize_t n = -1;
+
+    assert_int_equal(log_to_postlog(path), 0);
+    while (send(other, "x", 1, 0) == 1)
+        continue;
+    log_info("the first");
+    assert_int_equal(task_yield(&err), 0);
+    log_info("the second");
+    assert_int_equal(task_sleep(20000, &err), 0);
+    assert_true(log_is_waiting());
+    while ((n = recv(log, got, sizeof(got), 0)) == 1)
+        continue;
+    assert_int_equal(n, -1);
+    for (usec_t end = loop_now() + SECONDS(20); log_is_waiting() && loop_now() < end;)
+        assert_int_equal(task_sleep(1000, &err), 0);
+    n = recv(log, got, sizeof(got) - 1, 0);
+    assert_true(n > 0);
+    got[n] = '\0';
+    assert_non_null(strstr(got, "the first"));
+    second = strstr(got, "the second");
+    assert_true(second && second > strstr(got, "the first"));
+    log_info("the third"); /* at once, at the end of this turn */
+    assert_int_equal(task_yield(&err), 0);
+    assert_true(recv(log, got, sizeof(got), 0) > 0);
+    log_to_fd(2, false);
+    close(log);
+    close(other);
+}
+
+static void
+lines_wait_for_a_slow_log(void **state)
+{
+    char directory[] = "/tmp/test_task.XXXXXX", path[100];
+    (void)state;
+    assert_non_null(mkdtemp(directory));
+    snprintf(path, sizeof(path), "%s/postlog", directory);
+    task_run_main(slow_log_body, path);
+    unlink(path);
+    rmdir(directory);
+}
+
 int
 main(void)
 {
@@ -852,6 +917,7 @@ main(void)
         cmocka_unit_test_setup_teardown(descriptors_wake_their_reader, setup, teardown),
         cmocka_unit_test_setup_teardown(descriptors_wake_their_writer, setup, teardown),
         cmocka_unit_test_setup_teardown(pool_runs_what_blocks, setup, teardown),
+        cmocka_unit_test_setup_teardown(lines_wait_for_a_slow_log, setup, teardown),
         cmocka_unit_test_setup_teardown(deep_stacks_survive_waits, setup, teardown),
         cmocka_unit_test_setup_teardown(long_waits_keep_their_frames, setup, teardown),
         cmocka_unit_test_setup_teardown(ten_thousand_tasks, setup, teardown),
