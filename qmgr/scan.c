@@ -383,7 +383,27 @@ struct reset_job {
     struct err err;
 };
 
-/* Files that an earlier life of ours was writing. Nobody else writes in these queues. */
+/* Locked: see queue_file_write.c, and active.h. */
+static bool
+is_locked(const char *path)
+{
+    int fd = openat(dir->fd, path, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+    bool locked = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK;
+
+    if (fd >= 0)
+        close(fd);
+    return locked;
+}
+
+static bool
+is_unfinished(const char *name)
+{
+    const char *dot = strrchr(name, '.');
+
+    return dot && strcmp(dot, ".new") == 0;
+}
+
+/* Files that an earlier life of ours, or of cleanup, was writing. */
 static void
 remove_unfinished(struct arena *arena, const char *queue)
 {
@@ -394,7 +414,7 @@ remove_unfinished(struct arena *arena, const char *queue)
 
     queue_walk_show_all(walk);
     while ((result = queue_walk_next(walk, &name, NULL, &err)) != 0)
-        if (result > 0 && strchr(name, '.'))
+        if (result > 0 && is_unfinished(name) && !is_locked(queue_walk_path(walk, arena, name)))
             unlinkat(dir->fd, queue_walk_path(walk, arena, name), 0);
     queue_walk_free(&walk);
 }
@@ -466,17 +486,6 @@ keep_order(struct arena *arena)
         remove_orphans(logs[i]);
 }
 
-static bool
-is_held(struct arena *arena, const char *id)
-{
-    int fd = openat(dir->fd, queue_dir_path(dir, arena, "active", id), O_RDWR | O_NOFOLLOW | O_CLOEXEC);
-    bool held = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK;
-
-    if (fd >= 0)
-        close(fd);
-    return held;
-}
-
 static void
 list_active(void *arg)
 {
@@ -487,14 +496,16 @@ list_active(void *arg)
 
     if (job->at_start) {
         keep_order(job->arena);
+        remove_unfinished(job->arena, "incoming");
         remove_unfinished(job->arena, "active");
         remove_unfinished(job->arena, "deferred");
+        remove_unfinished(job->arena, "hold");
     }
     walk = queue_walk_new(dir, "active");
     while (job->count < RESCUE_MOST && (result = queue_walk_next(walk, &id, NULL, &job->err)) != 0) {
         if (result < 0)
             job->failed++;
-        else if (is_held(job->arena, id))
+        else if (is_locked(queue_dir_path(dir, job->arena, "active", id)))
             job->held++;
         else
             job->ids[job->count++] = arena_strdup(job->arena, id);

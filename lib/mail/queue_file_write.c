@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -349,6 +350,15 @@ open_directory(const struct queue_file_target *target, struct err *err)
 }
 
 static int
+put_locked(struct writer *w, const struct queue_file_content *content)
+{
+    (void)flock(w->fd, LOCK_EX | LOCK_NB); /* without, it might be taken away, and written again */
+    return put_file(w, content);
+}
+
+/* Locked while it has its first name, so that who clears away what a crash left knows that it is in the making. Not beyond: a
+ * locked queue file is taken for one that is being delivered. */
+static int
 write_in(int dir_fd, const char *name, const struct queue_file_target *target, struct writer *w,
          const struct queue_file_content *content)
 {
@@ -360,7 +370,8 @@ write_in(int dir_fd, const char *name, const struct queue_file_target *target, s
     w->fd = openat(dir_fd, buf_text(&temporary), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (w->fd < 0) {
         err_errno(w->err, "create of queue file %s", target->path);
-    } else if (put_file(w, content) == 0 && finish_file(w, target) == 0) {
+    } else if (put_locked(w, content) == 0 && finish_file(w, target) == 0) {
+        (void)flock(w->fd, LOCK_UN);
         if (renameat(dir_fd, buf_text(&temporary), dir_fd, name) < 0)
             err_errno(w->err, "rename of queue file %s", target->path);
         else if (fsync(dir_fd) < 0) {

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What happens to messages that do not leave at once: bounces, deferral, retries, stops, crashes."""
+import fcntl
 import os
 import signal
 import time
@@ -83,6 +84,26 @@ def test_sender_is_told_of_what_fails_while_the_system_stops(make_mail, sink):
     [notice] = sink.wait_count(1, 30)
     assert notice.sender == "" and b"no such user" in notice.content
     mail.wait(mail.is_empty, 30, what="an empty queue")
+    assert not mail.complaints()
+
+
+def test_unfinished_files_of_a_crash_go_and_those_in_the_making_stay(make_mail, sink):
+    mail = make_mail(relay=sink, start=False)
+    mail.start()
+    mail.stop()
+    left = [f"{mail.spool}/{queue}/4F2A{i}.new" for i, queue in enumerate(("incoming", "active", "deferred", "hold"))]
+    held = f"{mail.spool}/incoming/4F2B0.new"
+    for path in [*left, held]:
+        with open(path, "wb") as f:
+            f.write(b"C")
+        if not os.geteuid():
+            os.chown(path, mail.uid, -1)
+    with open(held, "rb") as f:
+        fcntl.flock(f, fcntl.LOCK_EX)
+        mail.start()
+        mail.wait(lambda: not any(map(os.path.exists, left)), 30, what="what nobody writes is gone")
+        assert os.path.exists(held)
+    os.unlink(held)
     assert not mail.complaints()
 
 
