@@ -92,15 +92,14 @@ parse_classes(const char *text)
 static void
 usage(const char *program)
 {
-    fatal(
-        "usage: %s [-a (server SASL types)] [-A (client SASL types)] [-b (bounce texts)] [-c config_dir] [-C class] "
-        "[-d (defaults)] "
-        "[-e (edit)] [-f (fold lines)] [-F (master.cf fields)] [-h (no names)] [-H (no values)] [-j (JSON)] "
-        "[-l (lock types)] [-m (map types)] [-M (master.cf)] [-n (non-default parameters)] [-o name=value] "
-        "[-p (main.cf)] [-P (master.cf parameters)] [-q (quiet)] [-t (bounce templates)] "
-        "[-T compile-version|run-version|public-key-algorithms] "
-        "[-v] [-x (expand parameter values)] [-X (exclude)] [-# (comment-out)] [--explain] [name...]",
-        program);
+    fatal("usage: %s [-a (server SASL types)] [-A (client SASL types)] [-b (bounce texts)] [-c config_dir] [-C class] "
+          "[-d (defaults)] "
+          "[-e (edit)] [-f (fold lines)] [-F (master.cf fields)] [-h (no names)] [-H (no values)] [-j (JSON)] "
+          "[-l (lock types)] [-m (map types)] [-M (master.cf)] [-n (non-default parameters)] [-o name=value] "
+          "[-p (main.cf)] [-P (master.cf parameters)] [-q (quiet)] [-t (bounce templates)] "
+          "[-T compile-version|run-version|public-key-algorithms] "
+          "[-v] [-x (expand parameter values)] [-X (exclude)] [-# (comment-out)] [--explain] [name...]",
+          program);
 }
 
 static void
@@ -148,27 +147,50 @@ parse_option(struct command_line *cl, int option, const char *program)
     }
 }
 
+/* Options that mean nothing together: letter by letter, those that each excludes. */
+static const char *const exclusive[] = {
+    "aAbFlmMpPt", "AbFlmMpPt",  "bFlmMpPt",   "FlmMpPt",    "lmMpPt",     "mMpPt",      "MpPt",
+    "pPt",        "Pt", /* what is shown */
+    "adefhHnxX#", "AdefhHnxX#", "bdefhHnxX#", "ldefhHnxX#", "mdefhHnxX#", "tdefhHnxX#", "FdnX#",
+    "MdhHn",      "Pdn#",       "denX#",      "efhHnxX#",   "XfhHnx#",    "#fhHnx",     "hH",
+};
+
+static void
+refuse_pairs(const bool given[static 128])
+{
+    for (size_t i = 0; i < ARRAY_LEN(exclusive); i++)
+        for (const char *other = exclusive[i] + 1; given[(unsigned char)*exclusive[i]] && *other; other++)
+            if (given[(unsigned char)*other])
+                fatal(strchr("aAbFlmMPt", *exclusive[i]) && !strchr("aAbFlmMpPt", *other)
+                          ? "with option -%c, do not specify -%c"
+                          : "specify one of -%c -%c",
+                      *exclusive[i], *other);
+}
+
 static void
 parse_command_line(struct command_line *cl, int argc, char **argv)
 {
+    bool given[128] = {false};
     int option;
     opterr = 0;
-    while ((option = getopt_long(argc, argv, "aAbc:C:defF#hHjlmMno:pPqtT:vxX", long_options, NULL)) != -1)
+    while ((option = getopt_long(argc, argv, "aAbc:C:defF#hHjlmMno:pPqtT:vxX", long_options, NULL)) != -1) {
+        if (option < 128)
+            given[option] = true;
         parse_option(cl, option, argv[0]);
+    }
     if (!cl->pc.directory) {
         const char *environment = getenv("MAIL_CONFIG");
         cl->pc.has_directory = environment && *environment;
         cl->pc.directory = cl->pc.has_directory ? environment : DEF_CONFIG_DIR;
     }
-    if (cl->pc.defaults && cl->pc.only_set)
-        fatal("specify one of -d and -n");
-    if (cl->pc.hide_name && cl->pc.hide_value)
-        fatal("specify one of -h and -H");
     /* "postconf 'name = value'" edits, with or without -e. */
     if (cl->pc.action == POSTCONF_SHOW && cl->subject <= MASTER_PARAMETERS)
         for (int i = optind; i < argc; i++)
-            if (strchr(argv[i], '='))
+            if (strchr(argv[i], '=')) {
                 cl->pc.action = POSTCONF_EDIT;
+                given['e'] = true;
+            }
+    refuse_pairs(given);
     if (cl->pc.action != POSTCONF_SHOW && !argv[optind])
         fatal("-e, -X, or -# requires one or more arguments");
     if (cl->subject >= TEMPLATES && argv[optind] && argv[optind + 1])
@@ -188,7 +210,7 @@ read_master(struct command_line *cl)
     struct err err;
     if (cf_file_read(pc->arena, path, &content, &err) < 0) {
         if (err.code != ENOENT || cl->subject == MASTER_SERVICES || cl->subject == MASTER_FIELDS ||
-                                    cl->subject == MASTER_PARAMETERS)
+            cl->subject == MASTER_PARAMETERS)
             fatal("%s", err.text);
         return;
     }

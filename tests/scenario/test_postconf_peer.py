@@ -180,6 +180,23 @@ def test_generated_files_are_edited_alike(place, main, master, args):
     assert results[0] == results[1], args
 
 
+# --- options together ---
+
+
+@pytest.mark.parametrize("first", "abdefFhHlmMnpPtxX#")
+def test_pairs_of_options_are_refused_as_postfix_refuses_them(tmp_path, first):
+    refused = "specify one of|do not specify"
+    for second in "aAbdefFhHlmMnpPtxX#":
+        if first > second:
+            put(tmp_path, "relayhost = q\n", "smtp inet n - n - - smtpd -o a=1\n")
+            said = [bool(re.search(refused, "\n".join(run(which, tmp_path, f"-{first}{second}", "relayhost")[2]))) for which in ("ours", "peer")]
+            assert said[0] == said[1], first + second
+            assert (tmp_path / "main.cf").read_text() == "relayhost = q\n" or not said[0]
+    if first in "dfhHnx":
+        assert "specify one of" in "".join(run("ours", tmp_path, f"-{first}", "relayhost = a")[2])
+        assert (tmp_path / "main.cf").read_text() == "relayhost = q\n"
+
+
 # --- texts of notices ---
 
 TEMPLATES = ["failure_template = <<EOF", "delay_template=<<  EOF", " success_template = <<EOF  ", "verify_template =\t<<EOF", "failure_template = <<X Y",
