@@ -15,6 +15,7 @@
 #include "lib/service/service.h"
 #include "qmgr/delivery.h"
 #include "qmgr/filing.h"
+#include "qmgr/flush_note.h"
 #include "qmgr/notice.h"
 #include "qmgr/replay.h"
 #include "qmgr/routing.h"
@@ -308,6 +309,14 @@ on_left(struct message *message, enum filing_result result, const struct err *er
 }
 
 static void
+on_deferred(struct message *message, enum filing_result result, const struct err *err)
+{
+    if (result == FILING_DONE)
+        flush_note(message);
+    on_left(message, result, err);
+}
+
+static void
 on_removed(struct message *message, enum filing_result result, const struct err *err)
 {
     if (result == FILING_FAILED) {
@@ -387,7 +396,7 @@ defer(struct message *message)
     note_warning(message);
     if (message->in_file)
         drop_image(message);
-    filing_leave(message, "deferred", (now + delay) / SECONDS(1), on_left);
+    filing_leave(message, "deferred", (now + delay) / SECONDS(1), on_deferred);
 }
 
 /* An image becomes a file in incoming/. At a stop a file stays in active/, for the next start to find. */
@@ -424,6 +433,7 @@ next_pass(struct message *message)
 
     if (room < INT_MAX)
         most = room;
+    flush_note(message);
     filing_next_pass(message, most > minimum ? most : minimum, on_next_pass);
 }
 

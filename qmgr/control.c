@@ -206,6 +206,8 @@ on_control(struct link_request *request, struct link_message *in, void *ctx)
         list_messages(link_request_arena(request), &list);
     } else if (strcmp(control->command, "files") == 0) {
         active_file(*control->queue_id ? control->queue_id : NULL, loop_now() + FILES_TIME);
+    } else if (strcmp(control->command, "incoming") == 0) {
+        scan_want_incoming(false);
     }
     link_reply(request, &type_queue_list, &list, slice_make(NULL, 0), NULL, 0);
 }

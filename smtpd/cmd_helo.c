@@ -49,6 +49,7 @@ ehlo_text(struct session *s)
              set->message_size_limit ? arena_printf(s->cmd, " %lld", (long long)set->message_size_limit) : "");
     if (!set->disable_vrfy_command)
         announce(s, &out, "VRFY", "");
+    announce(s, &out, "ETRN", "");
     if (s->server->tls && !stream_is_tls(s->stream))
         announce(s, &out, "STARTTLS", "");
     announce_login(s, &out);

@@ -324,7 +324,7 @@ make_question(struct access_check *check, const struct policy *policy, struct bu
     add_message(check, out);
     add_login(s, out);
     add_tls(s, out);
-    add(out, "etrn_domain", "");
+    add(out, "etrn_domain", check->etrn);
     add(out, "stress", "");
     add(out, "policy_context", policy->context);
     add(out, "compatibility_level", s->server->set.compatibility_level);

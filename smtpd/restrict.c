@@ -501,3 +501,15 @@ access_check_end_of_data(struct session *s, struct smtp_reply *refusal)
 
     return finish(&check, run_list(&check, s->server->end_of_data, "END-OF-MESSAGE", "End-of-data"), refusal);
 }
+
+int may_wait
+access_check_etrn(struct session *s, const char *domain, struct smtp_reply *refusal)
+{
+    struct access_check check = make_check(s);
+
+    check.etrn = domain;
+    enum access result = run_delayed(&check);
+    if (result != ACCESS_REFUSE)
+        result = run_list(&check, s->server->etrn, domain, "Etrn command");
+    return finish(&check, result, refusal);
+}

@@ -30,13 +30,14 @@ bool access_by_old_default(struct session *, const char *parameter);
 bool access_list_has(const struct access_list *, const char *name);
 
 /* The lists that belong to a stage; -1: *refusal is the reply, and it is in the log. With smtpd_delay_reject those of
- * client, HELO and sender wait for RCPT. */
+ * client, HELO and sender wait for RCPT (those of client and HELO: or ETRN). */
 int may_wait access_check_connect(struct session *, struct smtp_reply *refusal) MUST_USE;
 int may_wait access_check_helo(struct session *, const char *helo, struct smtp_reply *refusal) MUST_USE;
 int may_wait access_check_sender(struct session *, const char *sender, struct smtp_reply *refusal) MUST_USE;
 int may_wait access_check_rcpt(struct session *, const char *recipient, struct smtp_reply *refusal) MUST_USE;
 int may_wait access_check_data(struct session *, struct smtp_reply *refusal) MUST_USE;
 int may_wait access_check_end_of_data(struct session *, struct smtp_reply *refusal) MUST_USE;
+int may_wait access_check_etrn(struct session *, const char *domain, struct smtp_reply *refusal) MUST_USE;
 
 /* ---- for restrictions ---- */
 
@@ -47,6 +48,7 @@ struct access_check {
     struct session *session;
     const char *helo, *sender,
         *recipient;   /* NULL: not known at this stage; recipient: at RCPT, and later where there is one alone */
+    const char *etrn; /* the domain, at ETRN */
     bool at_rcpt;     /* recipient is not in the transaction yet */
     const char *what; /* what the list is about: "<a@b>" or "<name[address]>" in replies */
     const char *kind; /* "Sender address", "Client host" ... */

@@ -50,6 +50,15 @@ restrict_check_helo_access(struct access_check *check, const char *argument)
     return check->helo ? access_map_domain(&query, check->helo, &found) : ACCESS_DUNNO;
 }
 
+enum access may_wait
+restrict_check_etrn_access(struct access_check *check, const char *argument)
+{
+    struct access_query query = make_query(check, argument, check->etrn, "Etrn command");
+    bool found;
+
+    return check->etrn ? access_map_domain(&query, check->etrn, &found) : ACCESS_DUNNO;
+}
+
 static enum access may_wait
 check_address(struct access_check *check, const char *table, const char *address, const char *kind)
 {

@@ -131,6 +131,7 @@ load_restrictions(struct server *server, struct err *err)
         {&server->recipient, "smtpd_recipient_restrictions", set->smtpd_recipient_restrictions, recipient},
         {&server->data, "smtpd_data_restrictions", set->smtpd_data_restrictions, recipient},
         {&server->end_of_data, "smtpd_end_of_data_restrictions", set->smtpd_end_of_data_restrictions, recipient},
+        {&server->etrn, "smtpd_etrn_restrictions", set->smtpd_etrn_restrictions, "check_etrn_access"},
     };
 
     const char *old_default;
@@ -258,8 +259,8 @@ static void
 drop_restrictions(struct server *server)
 {
     struct smtpd_settings *set = &server->set;
-    struct access_list **const lists[] = {&server->client,    &server->helo, &server->sender,     &server->relay,
-                                          &server->recipient, &server->data, &server->end_of_data};
+    struct access_list **const lists[] = {&server->client,    &server->helo, &server->sender,      &server->relay,
+                                          &server->recipient, &server->data, &server->end_of_data, &server->etrn};
 
     for (size_t i = 0; i < ARRAY_LEN(lists); i++)
         *lists[i] = access_list_new(server, server->arena, "none", "", NULL);
@@ -307,6 +308,7 @@ server_connect(struct server *server, const char *(*path)(const char *class_and_
     if (set->smtpd_sasl_auth_enable)
         server->auth = auth_client_new(auth_path(server, path));
     server->anvil = link_connect(path("private/anvil"), NULL, 0, NULL, NULL);
+    server->flush = link_connect(path(arena_printf(arena, "public/%s", set->flush_service_name)), NULL, 0, NULL, NULL);
 }
 
 void
@@ -322,6 +324,8 @@ server_free(struct server **server)
     auth_client_free(&s->auth);
     if (s->anvil)
         link_free(&s->anvil);
+    if (s->flush)
+        link_free(&s->flush);
     if (s->tls)
         tls_context_free(&s->tls);
     file_watch_free(&s->tls_files);

@@ -56,7 +56,7 @@ struct server {
     struct match_list *limits_exempt; /* clients that anvil does not count */
 
     /* One for each smtpd_..._restrictions */
-    struct access_list *client, *helo, *sender, *relay, *recipient, *data, *end_of_data;
+    struct access_list *client, *helo, *sender, *relay, *recipient, *data, *end_of_data, *etrn;
     struct access_list *new_relay; /* what smtpd_relay_restrictions would be without compatibility_level; NULL: it is */
     struct map *classes;           /* smtpd_restriction_classes: name -> struct access_list */
     struct map *tables;            /* of access restrictions: "type:name" -> struct table */
@@ -90,6 +90,7 @@ struct server {
     struct submitter *submitter;
     struct dns_client *dns;
     struct link *anvil; /* NULL: no counting */
+    struct link *flush; /* NULL: no ETRN */
 };
 
 /* Before the sandbox: reads settings, files, keys. *server lives in arena; the conf must live as long. */

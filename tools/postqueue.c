@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* postqueue: shows the queue to everybody, and has it flushed. Runs with the group that may use public/; see postqueue(1). */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -13,8 +12,10 @@
 #include "lib/base/buf.h"
 #include "lib/base/check.h"
 #include "lib/base/log.h"
+#include "lib/mail/addr.h"
 #include "lib/mail/queue_id.h"
 #include "lib/mail/queue_list.h"
+#include "lib/table/match_list.h"
 #include "tools/privileged.h"
 #include "tools/queue_command.h"
 
@@ -162,28 +163,45 @@ flush(const struct queue_command *command, const char *bytes)
     fatal("Cannot flush mail queue - mail system is down");
 }
 
-/* One message: its time is now, and it goes where qmgr looks first. */
+/* flush(8) does it: "S" and a site, or "I" and a queue id. */
 static void
-flush_one(struct queue_command *command, const char *id)
+ask_flush(const struct queue_command *command, char what, const char *argument)
 {
-    struct arena *arena = command->arena;
-    bool found;
+    if (queue_command_send(command->settings.flush_service_name,
+                           arena_printf(command->arena, "%c%s\n", what, argument)))
+        return;
+    log_warning("connect to public/%s: %s", command->settings.flush_service_name, strerror(errno));
+    fatal("Cannot flush mail queue - mail system is down");
+}
+
+static void
+flush_site(struct queue_command *command, const char *site)
+{
+    struct slice domain = slice_from(site);
+    struct match_list *eligible;
+    bool found = false;
     struct err err;
 
-    if (!queue_id_is_valid(slice_from(id))) {
-        fatal_set_status(EX_USAGE);
-        fatal("Cannot flush queue ID - invalid name: \"%.100s\"", id);
+    if (domain.len > 255 || !addr_is_site(domain))
+        fatal("Cannot flush mail queue - invalid destination: \"%.100s%s\"", site, domain.len > 100 ? "..." : "");
+    eligible = match_list_new(
+        command->arena, command->conf, "fast_flush_domains", command->settings.fast_flush_domains,
+        match_list_flags(command->settings.parent_domain_matches_subdomains, "fast_flush_domains"), &err);
+    if (!eligible || match_list_domain(eligible, domain, &found, &err) < 0) {
+        fatal_set_status(EX_TEMPFAIL);
+        fatal("fast_flush_domains: %s", err.text);
     }
-    if (!queue_command_is_owner()) {
-        fatal_set_status(EX_NOPERM);
-        fatal("Cannot flush queue ID %s: only the owner of the queue may do that", id);
-    }
-    if (queue_dir_open(&command->dir, ".", command->conf, arena, &err) < 0)
-        fatal("%s", err.text);
-    utimensat(command->dir.fd, queue_dir_path(&command->dir, arena, "deferred", id), NULL, AT_SYMLINK_NOFOLLOW);
-    if (queue_dir_move(&command->dir, "deferred", "incoming", id, NULL, &found, &err) < 0)
-        fatal("%s", err.text);
-    flush(command, "FI");
+    if (!found)
+        fatal("Flush service is not configured for destination \"%s\"", site);
+    ask_flush(command, 'S', site);
+}
+
+static void
+flush_one(const struct queue_command *command, const char *id)
+{
+    if (!queue_id_is_valid(slice_from(id)))
+        fatal("Cannot flush queue ID - invalid name: \"%.100s%s\"", id, strlen(id) > 100 ? "..." : "");
+    ask_flush(command, 'I', id);
 }
 
 /* Root and the queue's owner may always. */
@@ -229,14 +247,15 @@ main(int argc, char **argv)
     if (action == 'p' || action == 'j')
         check_right(&command, "authorized_mailq_users", command.settings.authorized_mailq_users, "view the mail queue");
     else
-        check_right(&command, "authorized_flush_users", command.settings.authorized_flush_users, "flush the mail queue");
+        check_right(&command, "authorized_flush_users", command.settings.authorized_flush_users,
+                    "flush the mail queue");
     fatal_set_status(EX_UNAVAILABLE);
     switch (action) {
     case 'p':
     case 'j': list_queue(&command, action == 'j'); break;
     case 'f': flush(&command, "FDIA"); break;
     case 'i': flush_one(&command, argument); break;
-    default: fatal("Flush service is not configured for destination \"%s\"", argument);
+    default: flush_site(&command, argument); break;
     }
     queue_command_end(&command);
     arena_free(&arena);

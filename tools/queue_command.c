@@ -70,18 +70,26 @@ queue_command_become_owner(struct queue_command *command)
 }
 
 bool
-queue_command_trigger(const struct queue_command *command, const char *bytes)
+queue_command_send(const char *service, const char *bytes)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     bool done;
 
-    snprintf(address.sun_path, sizeof(address.sun_path), "public/%s", command->settings.queue_service_name);
+    snprintf(address.sun_path, sizeof(address.sun_path), "public/%s", service);
     done = fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0 &&
            send(fd, bytes, strlen(bytes), MSG_NOSIGNAL) == (ssize_t)strlen(bytes);
+    int error = errno;
     if (fd >= 0)
         close(fd);
+    errno = error;
     return done;
+}
+
+bool
+queue_command_trigger(const struct queue_command *command, const char *bytes)
+{
+    return queue_command_send(command->settings.queue_service_name, bytes);
 }
 
 /* ---- a question to qmgr ---- */

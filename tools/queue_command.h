@@ -35,6 +35,9 @@ void queue_command_become_owner(struct queue_command *);
 /* Sends trigger bytes to qmgr. False: it is not there. */
 bool queue_command_trigger(const struct queue_command *, const char *bytes);
 
+/* The same to another service in public/. errno says why not. */
+bool queue_command_send(const char *service, const char *bytes);
+
 /* Has qmgr make files of what it holds in the journal: of that message, or of all (id NULL). Does nothing when the mail
  * system does not run. */
 void queue_command_want_files(struct queue_command *, const char *id);

@@ -205,8 +205,10 @@ parse_q(struct options *o, const char *text)
     if (*text == 'I' || *text == 'R') {
         o->mode = *text == 'I' ? MODE_FLUSH_ID : MODE_FLUSH_SITE;
         o->argument = text + 1;
-        if (!*o->argument)
-            fatal("-q%c requires an argument", *text);
+        if (!*o->argument) {
+            fatal_set_status(EX_TEMPFAIL); /* as Postfix's */
+            fatal("specify: -q%c%s", *text, *text == 'I' ? "queueid" : "sitename");
+        }
     } else if (*text == '\0') {
         o->mode = MODE_FLUSH;
     } else if (!text_is_digit(*text)) {

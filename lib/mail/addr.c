@@ -313,3 +313,15 @@ addr_is_literal(struct slice text)
     inner[body.len] = '\0';
     return is_v6 ? inet_pton(AF_INET6, inner, &in6) == 1 : inet_pton(AF_INET, inner, &in4) == 1;
 }
+
+bool
+addr_is_site(struct slice name)
+{
+    bool is_number = true;
+
+    if (addr_is_literal(name))
+        return true;
+    for (size_t i = 0; i < name.len; i++)
+        is_number = is_number && (text_is_digit(name.ptr[i]) || name.ptr[i] == '.');
+    return !is_number && name.ptr[name.len - 1] != '.' && addr_is_hostname(name);
+}

@@ -25,5 +25,7 @@ const char *addr_quote(struct arena *, const char *raw);
 /* Is it a domain name or an address literal that SMTP takes? */
 bool addr_is_hostname(struct slice);
 bool addr_is_literal(struct slice); /* [192.0.2.1], [IPv6:2001:db8::1] */
+/* A site as ETRN and `postqueue -s` name it: a literal, or a name without a dot at its end that is no number. */
+bool addr_is_site(struct slice);
 
 #endif

@@ -12,6 +12,7 @@ static const struct msg_type *const all_types[] = {
     &type_released, &type_seal,       &type_deliver,   &type_delivered, &type_bounce,   &type_bounced,
     &type_resolve,  &type_resolved,   &type_rewrite,   &type_rewritten, &type_dns_query, &type_dns_answer,
     &type_anvil,    &type_anvil_count, &type_queue_control, &type_queue_list, &type_session, &type_session_taken,
+    &type_flush_note, &type_flush_site, &type_flushed,
 };
 
 static const struct link_role all_roles[] = {
@@ -22,7 +23,7 @@ static const struct link_role all_roles[] = {
     {"pickup", ROLE_PICKUP},     {"trivial-rewrite", ROLE_REWRITE}, {"resolver", ROLE_RESOLVER},
     {"anvil", ROLE_ANVIL},       {"showq", ROLE_SHOWQ},       {"postsuper", ROLE_TOOL}, {"postqueue", ROLE_TOOL},
     {"postcat", ROLE_TOOL},      {"master", ROLE_TOOL},       {"imapd", ROLE_FRONT}, {"pop3d", ROLE_FRONT},
-    {"auth", ROLE_AUTH},
+    {"auth", ROLE_AUTH},       {"flush", ROLE_FLUSH},
     {"imap-session", ROLE_READER}, {"pop3-session", ROLE_READER},
 };
 

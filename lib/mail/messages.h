@@ -27,6 +27,7 @@ enum {
     ROLE_FRONT = 1 << 12,  /* imapd, pop3d: before the login */
     ROLE_READER = 1 << 13, /* imap-session, pop3-session */
     ROLE_AUTH = 1 << 15,   /* 14 is proxymap's: lib/table/proxy_messages.h */
+    ROLE_FLUSH = 1 << 16,
 };
 
 #define MSG_ROWS "lib/mail/messages.def"
@@ -35,7 +36,8 @@ enum {
 extern const struct msg_type type_envelope, type_submitted, type_want_ids, type_ids, type_segment, type_announce,
     type_released, type_seal, type_deliver, type_delivered, type_bounce, type_bounced, type_resolve, type_resolved,
     type_rewrite, type_rewritten, type_dns_query, type_dns_answer, type_anvil, type_anvil_count, type_queue_control,
-    type_queue_list, type_session, type_session_taken, type_parked, type_user_job, type_user_done;
+    type_queue_list, type_session, type_session_taken, type_parked, type_user_job, type_user_done,
+    type_flush_note, type_flush_site, type_flushed;
 
 /* All of them and the roles, for link_init(). */
 extern const struct link_protocol mail_protocol;
@@ -86,6 +88,9 @@ enum { HOP_OK, HOP_DEAD, HOP_BUSY };
 
 /* msg_bounce.kind */
 enum { BOUNCE_FAILED, BOUNCE_DELAYED, BOUNCE_SUCCESS, BOUNCE_VERIFY };
+
+/* msg_flushed.result */
+enum { FLUSHED_DONE, FLUSHED_NOT_ELIGIBLE /* the site is not in fast_flush_domains */, FLUSHED_FAILED };
 
 /* route_answer.flags: one class, and what went wrong */
 enum {

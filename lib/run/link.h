@@ -52,7 +52,7 @@ struct link;
 /* Roles: bits of the programs, for msg_type.senders; names and bits are set once at start-up (lib/mail/messages.h). */
 struct link_role {
     const char *program;
-    uint16_t bit;
+    uint32_t bit;
 };
 
 /* All message types and roles that this process knows: kept, not copied, in any order. */

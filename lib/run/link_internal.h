@@ -81,7 +81,7 @@ struct link {
     struct loop_timer recheck_timer; /* after a short read: see read_all() */
 
     const char *peer_program; /* from the roles */
-    uint16_t peer_bit;
+    uint32_t peer_bit;
     pid_t peer_pid;
 
     struct buf in;                /* the front part of a frame that is not complete */

@@ -36,7 +36,7 @@ struct msg_field {
 struct msg_type {
     const char *name; /* "deliver", for logs and dumps */
     uint16_t code;    /* on the wire; unique; from 16 on (0..15 are the link's own) */
-    uint16_t senders; /* bit mask of roles that may send it: who is who is in messages.def */
+    uint32_t senders; /* bit mask of roles that may send it: who is who is in messages.def */
     size_t size;      /* of the struct */
     const struct msg_field *fields;
     unsigned field_count;

@@ -79,5 +79,5 @@ def test_no_daemon_holds_what_is_not_its_own(running):
             if target.startswith(("socket:", "pipe:", "anon_inode:")) or target in ("/dev/null", f"{running.data}/master.lock"):
                 continue
             of_queue = target.startswith(f"{running.spool}/") or target == running.spool
-            assert (of_queue and p.name in ("cleanup", "pickup", "qmgr", "smtp", "bounce", "showq", "master")) or (
+            assert (of_queue and p.name in ("cleanup", "pickup", "qmgr", "smtp", "bounce", "showq", "flush", "master")) or (
                 target == running.log_file and p.name == "postlogd") or (target == running.spool and p.name == "smtpd"), (p, fd, target)

@@ -10,6 +10,7 @@ import stat
 import subprocess
 
 import pytest
+from harness import reply, send
 from test_submission import GOOD, record
 
 USER = "games"
@@ -93,6 +94,21 @@ def test_a_user_without_rights_submits_and_looks(others, sink):
     assert status == 0 and "Mail queue is empty" in text
     assert others.run(f"{mail.commands}/postqueue", "-f") == (0, "")
     assert not mail.complaints()
+
+
+def test_users_have_a_message_tried_unless_that_is_forbidden(make_mail, sink):
+    sink.on("rcpt", reply("451 4.2.0 later"))
+    mail = make_mail(relay=sink, settings={"minimal_backoff_time": "1h", "maximal_backoff_time": "2h", "authorized_flush_users": f"!{USER}, static:anyone"})
+    others = Others(mail)
+    assert send("a@src.test", ["b@far.test"], b"Subject: x\r\n\r\nhi\r\n", port=mail.port).code == 250
+    (queue_id,) = mail.wait(lambda: [m[1] for m in mail.queue_messages("deferred")], what="a deferred message")
+    status, text = others.run(f"{mail.commands}/postqueue", "-i", queue_id)
+    assert status == 77 and f"User {USER}({others.uid}) is not allowed to flush the mail queue" in text
+    mail.settings["authorized_flush_users"] = USER
+    mail.write_config()
+    sink.clear()
+    assert others.run(f"{mail.commands}/postqueue", "-i", queue_id) == (0, "")
+    sink.wait_count(1)
 
 
 def test_no_other_configuration_is_read(idle):

@@ -131,6 +131,12 @@ test_hostnames(void **state)
     assert_false(addr_is_hostname(slice_from("-a.b")));
     assert_false(addr_is_hostname(slice_from("a-.b")));
     assert_false(addr_is_hostname(slice_from("a b")));
+    assert_true(addr_is_site(slice_from("a.b")));
+    assert_true(addr_is_site(slice_from("1.b")));
+    assert_true(addr_is_site(slice_from("[192.0.2.1]")));
+    assert_false(addr_is_site(slice_from("192.0.2.1")));
+    assert_false(addr_is_site(slice_from("a.")));
+    assert_false(addr_is_site(slice_from("")));
     assert_false(addr_is_hostname(slice_from("0123456789012345678901234567890123456789012345678901234567890123.a")));
     assert_true(addr_is_literal(slice_from("[127.0.0.1]")));
     assert_true(addr_is_literal(slice_from("[IPv6:::1]")));
