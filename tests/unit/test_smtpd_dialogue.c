@@ -783,8 +783,9 @@ ehlo(void *arg)
     expect(&client, NULL, 220);
     stream_write_text(client.stream, "EHLO c.test\r\n");
     assert_int_equal(stream_peek(client.stream, &bytes, &err), 0);
-    static const char want[] = "250-mail.test\r\n250-PIPELINING\r\n250-SIZE 1000\r\n250-ENHANCEDSTATUSCODES\r\n"
-                               "250-8BITMIME\r\n250-DSN\r\n250-SMTPUTF8\r\n250 CHUNKING\r\n";
+    static const char want[] =
+        "250-mail.test\r\n250-PIPELINING\r\n250-SIZE 1000\r\n250-ETRN\r\n250-ENHANCEDSTATUSCODES\r\n"
+        "250-8BITMIME\r\n250-DSN\r\n250-SMTPUTF8\r\n250 CHUNKING\r\n";
     assert_int_equal(bytes.len, strlen(want));
     assert_memory_equal(bytes.ptr, want, bytes.len);
     fake_disconnect(&client);
