@@ -208,7 +208,7 @@ fill_report(const struct job *job, struct report *report)
     report->mail_name = settings.mail_name;
     report->now = loop_now_wall();
     report->original_id = request->queue_id;
-    report->sender = request->sender;
+    report->sender = source_envelope(job->source)->sender; /* who is told may be a list's owner, or VERP's address */
     report->envelope_id = request->envelope_id;
     report->arrival = request->arrival_usec;
     report->expires = request->expires;
@@ -390,8 +390,8 @@ static const struct service bounce_service = {
     .start = start,
     .serve = serve,
     .many_workers = true,
-    .sandbox = {.calls = SANDBOX_BASE | SANDBOX_ACCEPT | SANDBOX_LINKS | SANDBOX_UNIX | SANDBOX_FDPASS |
-                         SANDBOX_CONTENT},
+    .sandbox = {.calls =
+                    SANDBOX_BASE | SANDBOX_ACCEPT | SANDBOX_LINKS | SANDBOX_UNIX | SANDBOX_FDPASS | SANDBOX_CONTENT},
 };
 
 int

@@ -32,13 +32,13 @@ struct report {
 
     /* The message it is about. */
     const char *original_id;
-    const char *sender; /* raw */
+    const char *sender; /* raw; the message's, whoever is told */
     const char *envelope_id;
     usec_t arrival;
     int64_t expires; /* of REPORT_DELAYED: seconds since 1970 */
     const struct bounce_recipient *recipients;
     size_t recipient_count;
-    bool utf8; /* addresses or header hold UTF-8 (SMTPUTF8): message/global forms */
+    bool utf8;    /* addresses or header hold UTF-8 (SMTPUTF8): message/global forms */
     bool is_8bit; /* what is quoted */
     bool headers_only;
 };

@@ -5,14 +5,14 @@
 #include "lib/base/text.h"
 #include "local/local.h"
 
-enum { LINE_LIMIT = 2048, HEADER_LIMIT = 1 << 20 };
+enum { LINE_LIMIT = 8192 /* more than an address has */, HEADER_LIMIT = 1 << 20 };
 
 static const char field[] = "delivered-to:";
 
 static void
 take_line(struct buf *line, struct map *found)
 {
-    struct slice text = slice_trim(buf_slice(line));
+    struct slice text = buf_slice(line); /* what begins with a blank goes on with another field */
 
     if (!slice_starts_with_fold(text, field))
         return;

@@ -64,7 +64,7 @@ read_masks(struct err *err)
         read_mask("propagate_unmatched_extensions", s->propagate_unmatched_extensions, tables, ARRAY_LEN(tables),
                   &local.propagate, err) < 0)
         return -1;
-    if (mbox_lock_kinds(s->mailbox_delivery_lock, &local.locks, err) < 0)
+    if (mbox_lock_kinds(s->sun_mailtool_compatibility ? "dotlock" : s->mailbox_delivery_lock, &local.locks, err) < 0)
         return err_context(err, "mailbox_delivery_lock");
     return 0;
 }

@@ -50,21 +50,23 @@ static void
 serve(int fd, const struct net_addr *peer, unsigned socket)
 {
     struct exec_job job = {.argv = state.argv, .env = state.env, .time_limit = state.time_limit};
-    struct exec_end end;
+    struct arena *arena = arena_new();
+    struct exec_end *end = ARENA_NEW(arena, struct exec_end);
     struct err err;
 
     (void)peer;
     (void)socket;
     if (net_set_nonblocking(fd, false) < 0)
         log_warning("connection: %m");
-    else if (exec_run_connected(&job, fd, &end, &err) < 0)
+    else if (exec_run_connected(&job, fd, end, &err) < 0)
         log_warning("command %s: %s", state.argv[0], err.text);
-    else if (end.timed_out)
+    else if (end->timed_out)
         log_warning("command %s: time limit exceeded", state.argv[0]);
-    else if (WIFSIGNALED(end.status))
-        log_warning("command %s: killed by signal %d", state.argv[0], WTERMSIG(end.status));
-    else if (WEXITSTATUS(end.status) != 0)
-        log_warning("command %s: exit status %d", state.argv[0], WEXITSTATUS(end.status));
+    else if (WIFSIGNALED(end->status))
+        log_warning("command %s: killed by signal %d", state.argv[0], WTERMSIG(end->status));
+    else if (WEXITSTATUS(end->status) != 0)
+        log_warning("command %s: exit status %d", state.argv[0], WEXITSTATUS(end->status));
+    arena_free(&arena);
     close(fd);
 }
 

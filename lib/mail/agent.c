@@ -16,7 +16,10 @@
 #include "lib/run/link.h"
 #include "lib/run/loop.h"
 
-enum { REASON_LIMIT = 2000 };
+enum {
+    REASON_LIMIT = 5000, /* a command's output and the words around it */
+    REASON_LOGGED = 2000,
+};
 
 static struct agent agent;
 static unsigned active;
@@ -48,9 +51,9 @@ open_source(struct delivery *d, struct link_message *in, const struct fed_segmen
         err_set(err, ERR_TEMP, "journal segment %" PRId64 " is not known", d->request->segment);
         return NULL;
     }
-    struct source *source = source_open_image_told(d->arena, fed_segment_fd(segment), fed_segment_info(segment),
-                                                   (uint64_t)d->request->segment_offset,
-                                                   (uint64_t)d->request->segment_length, &hint, err);
+    struct source *source =
+        source_open_image_told(d->arena, fed_segment_fd(segment), fed_segment_info(segment),
+                               (uint64_t)d->request->segment_offset, (uint64_t)d->request->segment_length, &hint, err);
     /* A place may be used again when a request waited for long: never take another message for this one. */
     if (source && strcmp(source_envelope(source)->queue_id, d->request->queue_id) != 0) {
         err_set(err, ERR_TEMP, "the image is another message's");
@@ -63,12 +66,12 @@ open_source(struct delivery *d, struct link_message *in, const struct fed_segmen
 static void
 answer_probe(struct delivery *d)
 {
-    delivery_result_rest(d, &(struct delivery_status){.result = DELIVERED_SENT,
-                                                      .dsn = "2.0.0",
-                                                      .reason = arena_printf(d->arena, "delivers to %s service",
-                                                                             d->request->transport),
-                                                      .relay = d->request->transport,
-                                                      .action = "deliverable"});
+    delivery_result_rest(
+        d, &(struct delivery_status){.result = DELIVERED_SENT,
+                                     .dsn = "2.0.0",
+                                     .reason = arena_printf(d->arena, "delivers to %s service", d->request->transport),
+                                     .relay = d->request->transport,
+                                     .action = "deliverable"});
 }
 
 static void
@@ -190,6 +193,7 @@ log_result(const struct delivery *d, const char *address, const char *original, 
 {
     bool show_original = *original && strcasecmp(original, address) != 0;
     char delay[32], delays[160], conn_use[32] = "";
+    const char *logged = arena_strndup(d->arena, reason, strnlen(reason, REASON_LOGGED));
     usec_t now = clock_wall();
 
     format_delay(now - d->request->arrival_usec, delay, sizeof delay);
@@ -198,7 +202,7 @@ log_result(const struct delivery *d, const char *address, const char *original, 
         snprintf(conn_use, sizeof conn_use, "conn_use=%u, ", status->conn_use);
     log_delivery(d->request->queue_id, addr_quote(d->arena, address),
                  show_original ? addr_quote(d->arena, original) : NULL, status->relay, conn_use, delay, delays,
-                 status->dsn, status_word(d, status->result), reason);
+                 status->dsn, status_word(d, status->result), logged);
 }
 
 struct delivery_status

@@ -164,11 +164,11 @@ say(struct run_command_verdict *v, const char *dsn, const char *text, const char
 void
 run_command_judge(const struct run_command_end *end, struct run_command_verdict *v)
 {
-    char output[RUN_COMMAND_OUTPUT], text[COMMAND_SHOWN + 80], meaning[64];
+    char *output = v->output, text[COMMAND_SHOWN + 80], meaning[64];
     size_t code;
 
     v->diag[0] = '\0';
-    tidy(end->output, output, sizeof output);
+    tidy(end->output, output, sizeof v->output);
     if (end->timed_out) {
         snprintf(text, sizeof text, "Command time limit exceeded: \"%.*s\"", COMMAND_SHOWN, end->command);
         say(v, "5.3.0", text, output, "time limit exceeded");

@@ -29,17 +29,19 @@ void run_command_prepare(const struct run_command *, const char *program, int in
 void run_command_become(const struct run_command *, const char *program, int in, int out, int error) NORETURN;
 
 /* What the end of a command means. */
-enum { RUN_COMMAND_OUTPUT = 1024 };
+enum { RUN_COMMAND_OUTPUT = 4097 }; /* so many bytes of the output, and a NUL, are told of, as by Postfix */
 struct run_command_end {
     const char *command; /* for the text */
     int status;          /* as waitpid() gives it */
     bool timed_out;      /* it was killed because its time was over */
     const char *output;  /* what it wrote, NUL-ended; may hold anything */
 };
+/* Too large for a task's stack. */
 struct run_command_verdict {
     char dsn[12];                        /* "2.0.0", or a 4 or 5 for what failed */
     char text[RUN_COMMAND_OUTPUT + 400]; /* printable, one line: the reason; for a success the output alone */
     char diag[RUN_COMMAND_OUTPUT];       /* of a failure, for the report: the output, else what the status means */
+    char output[RUN_COMMAND_OUTPUT];     /* printable, one line */
 };
 
 /* By <sysexits.h>; an enhanced status code at the start of the output counts more (but not after a success; and one that tells of a

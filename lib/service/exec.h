@@ -40,7 +40,7 @@ int exec_prepare(const struct exec_identity *, const char *chroot_dir, const cha
 /* In start(): watches the helper; when it has gone the process retires. */
 void exec_start(void);
 
-enum { EXEC_OUTPUT_LIMIT = 1023 };
+enum { EXEC_OUTPUT_LIMIT = 4096 };
 
 struct exec_job {
     char *const *argv; /* NULL-ended */
@@ -52,6 +52,7 @@ struct exec_job {
     void *ctx;
 };
 
+/* Too large for a task's stack. */
 struct exec_end {
     int status; /* of waitpid() */
     bool timed_out;

@@ -16,12 +16,12 @@
 #include "lib/base/clock.h"
 #include "lib/mail/run_command.h"
 
-enum { OUTPUT_LIMIT = 1000, PIECE = 32 * 1024 };
+enum { OUTPUT_LIMIT = RUN_COMMAND_OUTPUT - 1, PIECE = 32 * 1024 };
 
 struct run {
     pid_t pid;
-    int in, out; /* to its standard input, from its standard output and error; -1: closed */
-    char output[OUTPUT_LIMIT + 1];
+    int in, out;  /* to its standard input, from its standard output and error; -1: closed */
+    char *output; /* OUTPUT_LIMIT + 1 bytes */
     size_t output_len;
     usec_t deadline; /* 0: none */
     bool timed_out;
@@ -246,27 +246,28 @@ reap(struct run *run)
 }
 
 static int
-judge(const struct run *run, int status, struct arena *arena, const struct msg_user_job *job, const char **diagnostic,
-      struct store_fault *fault)
+judge(const struct run *run, int status, struct arena *arena, const struct msg_user_job *job,
+      struct courier_command_end *texts, struct store_fault *fault)
 {
     const struct run_command_end end = {job->path, status, run->timed_out, run->output};
     struct run_command_verdict *verdict = ARENA_NEW(arena, struct run_command_verdict);
 
     run_command_judge(&end, verdict);
-    *diagnostic = verdict->diag;
+    *texts = (struct courier_command_end){.reason = verdict->text, .diagnostic = verdict->diag};
     (void)fault_set(fault, verdict->dsn, "%s", verdict->text);
     return verdict->dsn[0] == '2' ? 0 : -1;
 }
 
 int
-courier_command(struct arena *arena, const struct msg_user_job *job, struct letter *letter, const char **diagnostic,
-                struct store_fault *fault)
+courier_command(struct arena *arena, const struct msg_user_job *job, struct letter *letter,
+                struct courier_command_end *end, struct store_fault *fault)
 {
-    struct run run = {.in = -1, .out = -1};
+    struct run run = {.in = -1, .out = -1, .output = arena_alloc(arena, OUTPUT_LIMIT + 1)};
     struct letter_reader reader = {0};
     int talked, status;
 
-    *diagnostic = "";
+    memset(run.output, 0, OUTPUT_LIMIT + 1);
+    *end = (struct courier_command_end){.diagnostic = ""};
     (void)signal(SIGCHLD, SIG_DFL);
     if (start(&run, arena, job, fault) < 0)
         return -1;
@@ -282,5 +283,5 @@ courier_command(struct arena *arena, const struct msg_user_job *job, struct lett
     for (size_t i = 0; i < run.output_len; i++)
         if (run.output[i] == '\0')
             run.output[i] = ' ';
-    return talked < 0 ? -1 : judge(&run, status, arena, job, diagnostic, fault);
+    return talked < 0 ? -1 : judge(&run, status, arena, job, end, fault);
 }

@@ -301,13 +301,15 @@ do_command(struct work *w)
                             .next = next_chunk,
                             .ctx = w};
     struct store_fault fault;
-    const char *diagnostic = "";
+    struct courier_command_end end = {.diagnostic = ""};
     int result = w->uid == 0 && geteuid() == 0 ? fault_set(&fault, "4.3.5", "commands are not run as root")
-                                               : courier_command(w->arena, w->job, &letter, &diagnostic, &fault);
+                                               : courier_command(w->arena, w->job, &letter, &end, &fault);
 
     answer(w, result < 0 ? USER_FAILED : USER_DONE, &fault);
-    if (result < 0 && *diagnostic)
-        add_destination(w, slice_from(diagnostic));
+    if (end.reason)
+        w->done.reason = end.reason;
+    if (result < 0 && *end.diagnostic)
+        add_destination(w, slice_from(end.diagnostic));
 }
 
 /* ---- */

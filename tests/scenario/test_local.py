@@ -612,6 +612,7 @@ def test_the_owner_of_a_list_is_told_of_what_fails(make_mail, make_sink, place, 
     sink.wait(lambda m: b"not today" in m.content)
     told = [m for m in sink.messages if m.sender == ""]
     assert told and {r for m in told for r in m.recipients} == {"boss@far.test"}
+    assert b"\r\nX-Postfix-Sender: rfc822; a@src.test\r\n" in told[0].content and b"\r\nReturn-Path: <a@src.test>\r\n" in told[0].content
     send("a@src.test", ["free@local.test"], CONTENT, port=mail.port)
     sink.wait(lambda m: m.recipients == ["a@src.test"])
     send("b@src.test", ["slow@local.test"], CONTENT, port=mail.port)
@@ -626,3 +627,74 @@ def test_the_owner_of_a_list_is_told_of_what_fails(make_mail, make_sink, place, 
     send("c@src.test", ["list@local.test"], CONTENT, port=mail.port)
     mail.wait(lambda: len(mail.queue_files("deferred")["deferred"]) == 2, 20, "it stays")
     assert len(sink.messages) == count
+
+
+@pytest.mark.skipif(not ROOT, reason="comsat's port is below 1024: needs root")
+def test_comsat_is_told_where_the_message_begins(make_mail, place, user):
+    """The port is fixed (512/udp), so the listener is on it."""
+    import socket
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
+        listener.settimeout(15)
+        end = time.monotonic() + 60
+        while True:  # somebody else's test may have it
+            try:
+                listener.bind(("127.0.0.1", 512))
+                break
+            except OSError:
+                assert time.monotonic() < end, "the port is taken"
+                time.sleep(0.1)
+        mail = make_mail(settings=settings(place, biff="yes"))
+        starts = []
+        for _ in range(2):
+            starts.append(os.path.getsize(f"{place}/{user}") if starts else 0)
+            assert send("a@src.test", [f"{user}+box@local.test"], CONTENT, port=mail.port).code == 250
+            assert listener.recv(1000) == f"{user}@{starts[-1]}".encode()
+            assert read(f"{place}/{user}")[starts[-1]:].startswith(b"From a@src.test")
+        mail.settings["biff"] = "no"
+        mail.write_config()
+        mail.reload()
+        assert send("a@src.test", [f"{user}@local.test"], CONTENT, port=mail.port).code == 250
+        mail.wait_log(r"status=sent \(delivered to mailbox\)", count=3)
+        listener.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            listener.recv(1000)
+
+
+def test_report_quotes_4096_bytes_of_a_commands_output(make_mail, make_sink, place):
+    sink = make_sink()
+    loud = r"""inline:{{loud="|head -c 10000 /dev/zero | tr '\\0' Q; exit 69"}}"""
+    mail = make_mail(relay=sink, settings=settings(place, alias_maps=loud))
+    assert send("a@src.test", ["loud@local.test"], CONTENT, port=mail.port).code == 250
+    notice = sink.wait(lambda m: m.sender == "").content
+    for part in (rb"Command output:\s+(Q[\sQ]*)\r\n\r\n--", rb"Diagnostic-Code: x-unix;\s+(Q[\sQ]*)\r\n\r\n--"):
+        assert re.search(part, notice)[1].count(b"Q") == 4096
+    assert not mail.complaints()
+
+
+def test_folded_field_that_speaks_of_delivery_is_no_loop(make_mail, place, user):
+    mail = make_mail(settings=settings(place))
+    content = f"Subject: what is\r\n Delivered-To: {user}@local.test\r\n\r\nhi\r\n".encode()
+    assert send("a@src.test", [f"{user}@local.test"], content, port=mail.port).code == 250
+    mail.wait_log(r"status=sent \(delivered to mailbox\)")
+
+
+def test_old_setting_locks_by_file_alone(make_mail, place, user):
+    """sun_mailtool_compatibility: a reader with fcntl() alone does not hold delivery up; one with a lock file does."""
+    path = f"{place}/{user}"
+    with open(path, "w") as f:
+        f.write("From x@y  Thu Jan  1 00:00:00 1970\nSubject: old\n\nold\n\n")
+    os.chmod(path, 0o600)
+    own(path, user)
+    mail = make_mail(settings=settings(place, sun_mailtool_compatibility="yes", mailbox_delivery_lock="fcntl"))
+    with open(path, "r+b") as held:
+        fcntl.lockf(held, fcntl.LOCK_EX)
+        assert send("a@src.test", [f"{user}@local.test"], CONTENT, port=mail.port).code == 250
+        mail.wait_log(r"status=sent \(delivered to mailbox\)")
+        with open(f"{path}.lock", "w"):
+            pass
+        own(f"{path}.lock", user)
+        assert send("a@src.test", [f"{user}@local.test"], CONTENT, port=mail.port).code == 250
+        time.sleep(1)
+        assert len(messages(path)) == 2
+        os.unlink(f"{path}.lock")
+        mail.wait_log(r"status=sent \(delivered to mailbox\)", count=2, seconds=60)

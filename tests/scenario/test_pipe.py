@@ -147,6 +147,17 @@ def test_the_report_quotes_the_command(script, code, place, make_mail, make_sink
     assert b"Content-Type: message/rfc822\r\n\r\nReturn-Path: <a@src.test>\r\nReceived: " in notice
 
 
+def test_the_report_quotes_4096_bytes_of_output(place, make_mail, make_sink):
+    sink = make_sink()
+    end = place.script("end", "#!/bin/sh\nhead -c 10000 /dev/zero | tr '\\0' Q; exit 69\n")
+    mail = piped(make_mail, f"user={user()} argv={end}", {"default_transport": "smtp", "transport_maps": "inline:{far.test=out:}"}, relay=sink)
+    assert send("a@src.test", ["b@far.test"], HEAD, port=mail.port).code == 250
+    notice = sink.wait(lambda m: m.sender == "").content
+    for part in (rb"Command output:\s+(Q[\sQ]*)\r\n\r\n--", rb"Diagnostic-Code: x-unix;\s+(Q[\sQ]*)\r\n\r\n--"):
+        assert re.search(part, notice)[1].count(b"Q") == 4096
+    assert not mail.complaints()
+
+
 SAMPLES = {  # as they stand in the master.cf of distributions and in manuals, but for the program
     "maildrop": ("flags=DRXhu user=@ argv=@ -d ${recipient}", ["-d", "joe+box@far.test"]),
     "uucp": ("flags=Fqhu user=@ argv=@ -r -n -z -a$sender - $nexthop!rmail ($recipient)", ["-r", "-n", "-z", '-a"a b"@src.test', "-", "next.hop!rmail", "(joe+box@far.test)"]),
@@ -191,6 +202,53 @@ def test_dovecots_delivery_agent_by_pipe(place, make_mail):
     file, = os.listdir(f"{place.out}/Maildir/new")
     text = place.read(f"{place.out}/Maildir/new", file)
     assert text.startswith(b"Return-Path: <a@src.test>\nDelivered-To: Joe@Far.test\n") and text.endswith(b"body\n.dot\n")
+
+
+def test_maildrop_by_pipe(place, make_mail, sink):
+    """The line of Debian's master.cf, for whom maildrop does not know; and a filter file in place of -d, which stores and refuses."""
+    if os.geteuid() or not os.path.exists("/usr/bin/maildrop"):
+        pytest.skip("needs root and maildrop")
+    with open(f"{place.base}/filter", "w") as f:
+        f.write(f'if (/^Subject: no/)\n{{\n    echo "5.7.1 not wanted"\n    EXITCODE=77\n    exit\n}}\nto "{place.out}/Maildir"\n')
+    shutil.chown(f"{place.base}/filter", "games", "games")
+    os.chmod(f"{place.base}/filter", 0o600)
+    subprocess.run(["setpriv", "--reuid", "games", "--regid", "games", "--clear-groups", "maildirmake", f"{place.out}/Maildir"], check=True)
+    mail = make_mail(relay=sink, settings={"maildrop_destination_recipient_limit": "1", "transport_maps": "inline:{unknown.test=maildrop, far.test=filter}",
+                                           "filter_destination_recipient_limit": "1"},
+                     services=["maildrop unix - n n - - pipe flags=DRXhu user=games argv=/usr/bin/maildrop -d ${recipient}",
+                               f"filter unix - n n - - pipe flags=DRXhu user=games:games argv=/usr/bin/maildrop {place.base}/filter"])
+    for to, subject in (("Joe@Unknown.test", b"x"), ("Joe@far.test", b"x"), ("Ann@far.test", b"no")):
+        assert send("a@src.test", [to], HEAD.replace(b"Subject: x", b"Subject: " + subject) + b"body\r\n.dot\r\nFrom me\r\n", port=mail.port).code == 250
+    mail.wait_log(r"to=<Joe@Unknown\.test>, relay=maildrop, .*dsn=5\.1\.1, status=bounced \(user unknown\. Command output: .*Invalid user specified\.\)")
+    mail.wait_log(r"to=<Ann@far\.test>, relay=filter, .*dsn=5\.7\.1, status=bounced \(not wanted\)")
+    mail.wait_log(r"to=<Joe@far\.test>, relay=filter, .*status=sent \(delivered via filter service\)")
+    file, = os.listdir(f"{place.out}/Maildir/new")
+    text = place.read(f"{place.out}/Maildir/new", file)
+    assert text.startswith(b"Return-Path: <a@src.test>\n") and b"\nDelivered-To: Joe@far.test\n" in text and text.endswith(b"body\n.dot\nFrom me\n")
+
+
+def test_uucp_by_pipe(place, make_mail):
+    """The line of Debian's master.cf, but for a configuration of our own: the job lies in the spool for the other system."""
+    if os.geteuid() or not os.path.exists("/usr/bin/uux"):
+        pytest.skip("needs root and uucp")
+    base = f"{place.out}/uucp"
+    for name in ("", "/spool", "/pub"):
+        os.mkdir(base + name)
+        shutil.chown(base + name, "uucp", "uucp")
+    with open(f"{place.base}/config", "w") as f:
+        f.write(f"nodename here\nspool {base}/spool\npubdir {base}/pub\nlockdir {base}\nlogfile {base}/Log\nstatfile {base}/Stats\ndebugfile {base}/Debug\n"
+                f"sysfile {place.base}/sys\n")
+    with open(f"{place.base}/sys", "w") as f:
+        f.write("system far\ntime never\n")
+    mail = make_mail(settings={"transport_maps": "inline:{far.test=uucp:far}"},
+                     services=[f"uucp unix - n n - - pipe flags=Fqhu user=uucp argv=uux -I {place.base}/config -r -n -z -a$sender - $nexthop!rmail ($recipient)"])
+    assert send("a@src.test", ["Joe@far.test"], HEAD + b"body\r\n", port=mail.port).code == 250
+    mail.wait_log(r"to=<Joe@far\.test>, relay=uucp, .*status=sent \(delivered via uucp service\)")
+    job, = os.listdir(f"{base}/spool/far/C.")
+    data, = os.listdir(f"{base}/spool/far/D.")
+    assert place.read(f"{base}/spool/far/C.", job).endswith(b" a@src.test 0 rmail joe@far.test\n")
+    text = place.read(f"{base}/spool/far/D.", data)
+    assert text.startswith(b"From a@src.test  ") and text.endswith(b"\n\nbody\n")
 
 
 def test_missing_command_defers(place, make_mail):
