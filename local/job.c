@@ -140,52 +140,49 @@ first_step(struct job *job)
 
 /* ---- duplicates ---- */
 
-static char *seen_key(const char *fmt, va_list args, size_t *len) PRINTF_LIKE(1, 0);
-static char *
-seen_key(const char *fmt, va_list args, size_t *len)
+/* Is it there? *key is what to free. */
+static bool look_up(const struct job *, const char *fmt, va_list args, struct slice *key) PRINTF_LIKE(2, 0);
+static bool
+look_up(const struct job *job, const char *fmt, va_list args, struct slice *key)
 {
-    char *key;
-    int n = vasprintf(&key, fmt, args);
+    char *text;
+    int len = vasprintf(&text, fmt, args);
 
-    if (n < 0)
+    if (len < 0)
         fatal("out of memory");
-    *len = (size_t)n;
-    text_lower_all(key, *len);
-    return key;
+    text_lower_all(text, (size_t)len);
+    *key = slice_make(text, (size_t)len);
+    return map_get(job->seen, *key) != NULL;
 }
 
 bool
 job_seen(struct job *job, const char *fmt, ...)
 {
+    int64_t limit = local.s.duplicate_filter_limit;
+    struct slice key;
     va_list args;
-    size_t len;
-    char *key;
     bool seen;
 
     va_start(args, fmt);
-    key = seen_key(fmt, args, &len);
+    seen = look_up(job, fmt, args, &key);
     va_end(args);
-    seen = map_get(job->seen, slice_make(key, len)) != NULL;
-    if (!seen &&
-        (local.s.duplicate_filter_limit == 0 || (int64_t)map_count(job->seen) < local.s.duplicate_filter_limit))
-        (void)map_put(job->seen, slice_make(key, len), job);
-    free(key);
+    if (!seen && (limit == 0 || (int64_t)map_count(job->seen) < limit))
+        (void)map_put(job->seen, key, job);
+    free((char *)key.ptr);
     return seen;
 }
 
 bool
 job_saw(const struct job *job, const char *fmt, ...)
 {
+    struct slice key;
     va_list args;
-    size_t len;
-    char *key;
     bool seen;
 
     va_start(args, fmt);
-    key = seen_key(fmt, args, &len);
+    seen = look_up(job, fmt, args, &key);
     va_end(args);
-    seen = map_get(job->seen, slice_make(key, len)) != NULL;
-    free(key);
+    free((char *)key.ptr);
     return seen;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "lib/mail/wire.h"
 
+#include <stdint.h>
 #include <string.h>
 
 /* The bytes up to the next CR or LF, or all. */
@@ -51,11 +52,12 @@ wire_encode_end(struct wire_state *state, struct buf *out)
 }
 
 void
-wire_decode(struct wire_state *state, struct slice wire, struct buf *out)
+wire_decode_some(struct wire_state *state, struct slice *wire, size_t full,
+                 bool (*start)(void *ctx, char byte, struct buf *out), void *ctx, struct buf *out)
 {
-    const char *at = wire.ptr, *end = wire.ptr + wire.len;
+    const char *at = wire->ptr, *end = wire->ptr + wire->len;
 
-    while (at < end) {
+    while (at < end && out->len < full) {
         if (state->after_cr) {
             state->after_cr = false;
             if (*at == '\n') {
@@ -66,12 +68,9 @@ wire_decode(struct wire_state *state, struct slice wire, struct buf *out)
             }
             buf_append_byte(out, '\r');
         }
-        if (!state->in_line) {
-            state->in_line = true;
-            if (*at == '.') {
-                at++;
-                continue;
-            }
+        if (!state->in_line && start(ctx, *at, out)) {
+            at++;
+            continue;
         }
         if (*at == '\r') {
             state->after_cr = true;
@@ -83,4 +82,19 @@ wire_decode(struct wire_state *state, struct slice wire, struct buf *out)
         buf_append(out, at, run);
         at += run;
     }
+    *wire = slice_make(at, (size_t)(end - at));
+}
+
+static bool
+take_dot(void *ctx, char byte, struct buf *out)
+{
+    (void)out;
+    ((struct wire_state *)ctx)->in_line = true;
+    return byte == '.';
+}
+
+void
+wire_decode(struct wire_state *state, struct slice wire, struct buf *out)
+{
+    wire_decode_some(state, &wire, SIZE_MAX, take_dot, state, out);
 }

@@ -23,4 +23,10 @@ void wire_encode_end(struct wire_state *, struct buf *out);
 /* Wire to text. */
 void wire_decode(struct wire_state *, struct slice wire, struct buf *out);
 
+/* The same, until out has about `full` bytes; what is left stays in *wire. start(ctx, byte, out) gets the bytes at the beginning of each
+ * line, the dot that was stuffed too: true: it has taken the byte; state->in_line, which it sets, tells whether the line begins
+ * still. */
+void wire_decode_some(struct wire_state *, struct slice *wire, size_t full,
+                      bool (*start)(void *ctx, char byte, struct buf *out), void *ctx, struct buf *out);
+
 #endif

@@ -22,7 +22,8 @@ letter_begin(struct letter_reader *r, struct letter *letter, unsigned flags)
 {
     r->letter = letter;
     r->flags = flags;
-    r->begun = r->ended = r->in_line = r->after_cr = r->after_dot = false;
+    r->begun = r->ended = r->after_dot = false;
+    r->state = (struct wire_state){0};
     r->wire = slice_make(NULL, 0);
     buf_clear(&r->start);
     r->bytes = r->wire_bytes = 0;
@@ -40,14 +41,16 @@ enter_line(struct letter_reader *r, struct buf *out)
 {
     buf_append(out, r->start.ptr, r->start.len);
     buf_clear(&r->start);
-    r->in_line = true;
+    r->state.in_line = true;
     r->after_dot = false;
 }
 
 /* Looks at the byte that a line begins with; false: it is not taken. */
 static bool
-line_start(struct letter_reader *r, char byte, struct buf *out)
+line_start(void *ctx, char byte, struct buf *out)
 {
+    struct letter_reader *r = ctx;
+
     if (byte == '.' && !r->after_dot && r->start.len == 0) {
         r->after_dot = true;
         return true;
@@ -64,46 +67,12 @@ line_start(struct letter_reader *r, char byte, struct buf *out)
     return true;
 }
 
-/* Decodes up to about `want` bytes. */
-static void
-decode(struct letter_reader *r, size_t want, struct buf *out)
-{
-    const char *at = r->wire.ptr, *end = r->wire.ptr + r->wire.len;
-
-    while (at < end && out->len < want) {
-        if (r->after_cr) {
-            r->after_cr = false;
-            if (*at == '\n') {
-                buf_append_byte(out, '\n');
-                r->in_line = false;
-                at++;
-                continue;
-            }
-            buf_append_byte(out, '\r');
-        }
-        if (!r->in_line && line_start(r, *at, out)) {
-            at++;
-            continue;
-        }
-        if (*at == '\r') {
-            r->after_cr = true;
-            at++;
-            continue;
-        }
-        const char *cr = memchr(at, '\r', (size_t)(end - at));
-        size_t run = cr ? (size_t)(cr - at) : (size_t)(end - at);
-        buf_append(out, at, run);
-        at += run;
-    }
-    r->wire = slice_make(at, (size_t)(end - at));
-}
-
 static void
 finish(struct letter_reader *r, struct buf *out)
 {
-    if (r->after_cr)
+    if (r->state.after_cr)
         buf_append_byte(out, '\r');
-    if (r->in_line || r->start.len || r->after_dot || r->after_cr) {
+    if (r->state.in_line || r->start.len || r->after_dot || r->state.after_cr) {
         enter_line(r, out);
         buf_append_byte(out, '\n');
     }
@@ -151,7 +120,7 @@ letter_read(struct letter_reader *r, size_t want, struct buf *out, bool *done, s
                 break;
             }
         }
-        decode(r, had + want, out);
+        wire_decode_some(&r->state, &r->wire, had + want, line_start, r, out);
     }
     if (out->len > had)
         count(r, out->ptr + had, out->len - had);

@@ -12,6 +12,7 @@
 #include "lib/base/buf.h"
 #include "lib/base/err.h"
 #include "lib/base/slice.h"
+#include "lib/mail/wire.h"
 #include "lib/store/fault.h"
 
 struct letter {
@@ -38,10 +39,11 @@ struct letter_reader {
     struct letter *letter;
     unsigned flags;
     bool begun, ended;
-    bool in_line, after_cr, after_dot; /* at the end of what was decoded so far */
-    struct slice wire;                 /* not decoded yet */
-    struct buf start;                  /* the beginning of a line that may turn out to be "From " */
-    uint64_t bytes, wire_bytes;        /* given so far, and as they would be with CRLF: Dovecot's S= and W= */
+    struct wire_state state; /* at the end of what was decoded so far */
+    bool after_dot;
+    struct slice wire;          /* not decoded yet */
+    struct buf start;           /* the beginning of a line that may turn out to be "From " */
+    uint64_t bytes, wire_bytes; /* given so far, and as they would be with CRLF: Dovecot's S= and W= */
 };
 void letter_begin(struct letter_reader *, struct letter *, unsigned flags);
 void letter_end(struct letter_reader *);

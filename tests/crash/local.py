@@ -14,6 +14,7 @@ from crash.engine import Run
 from harness import inject
 from harness.disk import Disk
 from harness.ledger import MARK, Ledger
+from harness.load import Traffic
 
 WRAPPED = ("local", "virtual")
 CALLS = inject.CHANGING + ",fsetxattr,fremovexattr,flock,syncfs,setresuid,close"
@@ -28,30 +29,18 @@ def unavailable():
 
 # ---- submission ----
 
-class SubmitLoad:
-    """Scripts that call sendmail, with the interface of Load. A message counts as acknowledged when sendmail exits with 0."""
+class SubmitLoad(Traffic):
+    """Scripts that call sendmail. A message counts as acknowledged when sendmail exits with 0."""
 
     def __init__(self, ledger, mail, *, sessions, seed, largest):
-        self.ledger, self.mail, self.seed, self.largest = ledger, mail, seed, largest
-        self.refusals, self.busy, self.lock = {}, 0, threading.Lock()
-        self._paused, self._stopping = threading.Event(), threading.Event()
+        super().__init__()
+        self.ledger, self.mail, self.seed, self.largest, self.lock = ledger, mail, seed, largest, threading.Lock()
         self.threads = [threading.Thread(target=self._run, args=(n,), daemon=True) for n in range(sessions)]
 
     def start(self):
         for thread in self.threads:
             thread.start()
         return self
-
-    def pause(self, seconds=90):
-        self._paused.set()
-        end = time.monotonic() + seconds
-        while self.busy and time.monotonic() < end:
-            time.sleep(.005)
-        if self.busy:
-            raise TimeoutError(f"{self.busy} calls of sendmail have not ended after {seconds} s")
-
-    def resume(self):
-        self._paused.clear()
 
     def stop(self):
         self._stopping.set()
@@ -84,10 +73,8 @@ class SubmitLoad:
             status, text = 1, type(e).__name__
         if status == 0:
             self.ledger.acknowledged(message.id)
-            return
-        kind = re.sub(r"\d{5,}|[0-9A-F]{8,}", "N", f"{status} {text}")[:80]
-        self.refusals[kind] = self.refusals.get(kind, 0) + 1
-        self.ledger.refused(message.id)
+        else:
+            self.note_refusal(message, f"{status} {text}")
 
 
 class Submissions(Ledger):

@@ -19,33 +19,45 @@ class Refused(Exception):
     pass
 
 
-class Load:
-    def __init__(self, ledger, *, port, host="127.0.0.1", sessions=10, seed=0, largest=3 << 20, think=0.004, answer_time=60, per_connection=20):
-        self.ledger, self.host, self.port, self.sessions, self.seed, self.largest = ledger, host, port, sessions, seed, largest
-        self.think, self.answer_time, self.per_connection = think, answer_time, per_connection
-        self.lost_sessions = 0
-        self.connect_failures = 0
-        self.busy = 0
-        self._paused = threading.Event()
-        self._stopping = threading.Event()
-        self.refusals = {}
-        self._thread = threading.Thread(target=self._run, daemon=True, name="load")
+class Traffic:
+    """What makes messages until it is told to rest or to stop; `busy` counts those under way."""
 
-    def start(self):
-        self._thread.start()
-        return self
+    def __init__(self):
+        self.busy, self.refusals = 0, {}
+        self._paused, self._stopping = threading.Event(), threading.Event()
 
     def pause(self, seconds=90):
-        """No new transactions; returns when those under way have ended."""
+        """Nothing new; returns when what is under way has ended."""
         self._paused.set()
         end = time.monotonic() + seconds
         while self.busy and time.monotonic() < end:
             time.sleep(.005)
         if self.busy:
-            raise TimeoutError(f"{self.busy} transactions still wait for the server after {seconds} s")
+            raise TimeoutError(f"{self.busy} messages still wait for the server after {seconds} s")
 
     def resume(self):
         self._paused.clear()
+
+    def note_refusal(self, message, text):
+        """Returns the kind, which has no numbers and ids in it."""
+        kind = re.sub(r"\d{5,}|[0-9A-F]{8,}", "N", text)[:80]
+        self.refusals[kind] = self.refusals.get(kind, 0) + 1
+        self.ledger.refused(message.id)
+        return kind
+
+
+class Load(Traffic):
+    def __init__(self, ledger, *, port, host="127.0.0.1", sessions=10, seed=0, largest=3 << 20, think=0.004, answer_time=60, per_connection=20):
+        super().__init__()
+        self.ledger, self.host, self.port, self.sessions, self.seed, self.largest = ledger, host, port, sessions, seed, largest
+        self.think, self.answer_time, self.per_connection = think, answer_time, per_connection
+        self.lost_sessions = 0
+        self.connect_failures = 0
+        self._thread = threading.Thread(target=self._run, daemon=True, name="load")
+
+    def start(self):
+        self._thread.start()
+        return self
 
     def stop(self):
         self._stopping.set()
@@ -117,10 +129,7 @@ class Load:
             self._refused(message, reply)
 
     def _refused(self, message, reply):
-        kind = re.sub(r"\d{5,}|[0-9A-F]{8,}", "N", f"{reply[0]} {reply[1]}")[:80]
-        self.refusals[kind] = self.refusals.get(kind, 0) + 1
-        self.ledger.refused(message.id)
-        raise Refused(kind)
+        raise Refused(self.note_refusal(message, f"{reply[0]} {reply[1]}"))
 
     async def _replies(self, reader, count):
         replies = []
