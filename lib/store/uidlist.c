@@ -128,7 +128,7 @@ uidlist_read(struct arena *arena, int folder_fd, struct uidlist *list, struct er
     struct stat st;
     struct slice text;
     *list = (struct uidlist){0};
-    int fd = openat(folder_fd, LIST, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    int fd = openat(folder_fd, LIST, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0)
         return errno == ENOENT ? 0 : err_errno(err, "open %s", LIST);
     if (fstat(fd, &st) < 0 || file_read_all(arena, fd, LIST_LIMIT, &text, err) < 0) {
@@ -148,7 +148,7 @@ uidlist_read_head(int folder_fd, struct uidlist *list, struct err *err)
     struct stat st;
     struct slice line;
     *list = (struct uidlist){0};
-    int fd = openat(folder_fd, LIST, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    int fd = openat(folder_fd, LIST, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0)
         return errno == ENOENT ? 0 : err_errno(err, "open %s", LIST);
     ssize_t len = fstat(fd, &st) < 0 ? -1 : pread(fd, bytes, sizeof(bytes), 0);
