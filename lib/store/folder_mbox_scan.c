@@ -85,7 +85,8 @@ find_end(struct window *w, off_t at, bool *failed)
     if (at > 0)
         at--; /* the header's last line end may be the one before the From_ line */
     while (at < w->size && !*failed) {
-        struct slice bytes = look(w, at, LARGE, failed);
+        /* What the window still has: a body may be full of lines that begin so. */
+        struct slice bytes = look(w, at, FROM_LIMIT, failed);
         const char *hit = bytes.len ? memmem(bytes.ptr, bytes.len, sign, sizeof(sign) - 1) : NULL;
         if (!hit) {
             if (at + (off_t)bytes.len >= w->size)

@@ -141,6 +141,40 @@ test_messages_get_uids_that_stay(void **state)
     folder_close(&folder);
 }
 
+/* Bytes that this process has read so far; 0 where the kernel does not count them. */
+static unsigned long long
+bytes_read(void)
+{
+    FILE *f = fopen("/proc/self/io", "r");
+    unsigned long long count = 0;
+    if (f && fscanf(f, "rchar: %llu", &count) != 1)
+        count = 0;
+    if (f)
+        fclose(f);
+    return count;
+}
+
+/* A program that quotes nothing has stored a message full of lines that begin as From_ lines do. */
+static void
+test_a_body_of_almost_from_lines_is_read_once(void **state)
+{
+    enum { LINES = 100000 };
+    FILE *f;
+    (void)state;
+    write_file("From a@b.test Tue Nov 24 05:20:11 2026\nSubject: many\n\n");
+    f = fopen(path, "a");
+    assert_non_null(f);
+    for (unsigned i = 0; i < LINES; i++)
+        fputs("From x\n", f);
+    assert_int_equal(fclose(f), 0);
+    add_to_file("\n" TWO);
+    unsigned long long before = bytes_read();
+    struct folder *folder = open_folder();
+    assert_int_equal(folder_count(folder), 2);
+    assert_true(bytes_read() - before < 100ULL * LINES);
+    folder_close(&folder);
+}
+
 static void
 test_flags_are_written_in_place(void **state)
 {
@@ -544,6 +578,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_from_lines),
         cmocka_unit_test(test_messages_get_uids_that_stay),
+        cmocka_unit_test(test_a_body_of_almost_from_lines_is_read_once),
         cmocka_unit_test(test_flags_are_written_in_place),
         cmocka_unit_test(test_expunge_keeps_the_others),
         cmocka_unit_test(test_append_and_copy),
