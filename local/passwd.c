@@ -140,8 +140,13 @@ int
 passwd_find(struct arena *arena, const char *name, struct rights *rights, bool *found, struct err *err)
 {
     struct question question = {.name = name};
-    const struct rights *known = find_in_file(name);
+    const struct rights *known;
 
+    /* Paths of mailboxes are made with the name, and sources of users differ in what they think a name is. */
+    *found = false;
+    if (!*name || strchr(name, '/') || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+        return 0;
+    known = find_in_file(name);
     if (known) {
         /* The file may be read anew before the job ends. */
         *rights = (struct rights){.user = arena_strdup(arena, known->user),
