@@ -322,13 +322,6 @@ run_remove(struct filing *filing)
         filing->result = FILING_GONE;
 }
 
-static void
-run_reject(struct filing *filing)
-{
-    if (queue_dir_move(dir, "active", "corrupt", filing->id, NULL, NULL, &filing->err) < 0)
-        fail(filing);
-}
-
 /* ---- for callers ---- */
 
 void
@@ -372,12 +365,6 @@ void
 filing_remove(struct message *message, void (*done)(struct message *, enum filing_result, const struct err *))
 {
     start(filing_new(message, run_remove, done));
-}
-
-void
-filing_reject(struct message *message, void (*done)(struct message *, enum filing_result, const struct err *))
-{
-    start(filing_new(message, run_reject, done));
 }
 
 int

@@ -38,9 +38,6 @@ void filing_next_pass(struct message *, size_t most,
 /* Removes its file from active/. */
 void filing_remove(struct message *, void (*done)(struct message *, enum filing_result, const struct err *));
 
-/* Moves a file that can't be read to corrupt/. */
-void filing_reject(struct message *, void (*done)(struct message *, enum filing_result, const struct err *));
-
 /* At once, in the loop: */
 /* Opens its file in active/. -1 with err.code ENOENT: it has gone. */
 int filing_open(const struct message *, int flags, struct err *) MUST_USE;

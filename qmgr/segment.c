@@ -261,12 +261,6 @@ segment_strike(struct message *message)
     detach(message);
 }
 
-void
-segment_abandon(struct message *message)
-{
-    detach(message);
-}
-
 static void
 run_sync(void *arg)
 {
@@ -414,10 +408,4 @@ segment_each_orphan(void (*fn)(void *ctx, const struct segment *), void *ctx)
         if (!segment->announcer && segment->lock_fd < 0)
             fn(ctx, segment);
     }
-}
-
-unsigned
-segment_count(void)
-{
-    return count;
 }

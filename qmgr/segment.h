@@ -56,9 +56,6 @@ void segment_strike_recipient(struct message *, size_t recipient);
  * NULL afterwards. */
 void segment_strike(struct message *);
 
-/* Leaves the image as it is (it could not be filed): as segment_strike(), but nothing is struck or answered. */
-void segment_abandon(struct message *);
-
 /* Writes what was struck in this turn, then answers. */
 void segment_flush(void);
 
@@ -76,7 +73,6 @@ void segment_sweep_unused(int dir_fd);
 
 /* Those without a writer that are not ours: visits each. */
 void segment_each_orphan(void (*fn)(void *ctx, const struct segment *), void *ctx);
-unsigned segment_count(void);
 
 /* Is a segment of that number known, whatever its generation, that has a writer we know of, or that is ours? */
 bool segment_is_attended(uint32_t number);

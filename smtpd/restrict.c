@@ -122,12 +122,6 @@ access_list_new(struct server *server, struct arena *arena, const char *paramete
 }
 
 bool
-access_list_is_empty(const struct access_list *list)
-{
-    return list->count == 0;
-}
-
-bool
 access_list_has(const struct access_list *list, const char *name)
 {
     for (unsigned i = 0; i < list->count; i++)

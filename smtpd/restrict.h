@@ -21,7 +21,6 @@
  * that of the list in which this one is run. */
 struct access_list *access_list_new(struct server *, struct arena *, const char *parameter, const char *text,
                                     const char *implied);
-bool access_list_is_empty(const struct access_list *);
 
 /* Is the parameter's default kept as it was in old versions (compatibility_level)? Who acts on it says so in the log. */
 bool access_by_old_default(struct session *, const char *parameter);

@@ -208,24 +208,3 @@ alias_complete(struct map_builder *builder)
 }
 
 const struct map_kind map_kind_aliases = {.separator = ":\t", .line = alias_line, .complete = alias_complete};
-
-void
-aliases_build_all(const struct conf *conf)
-{
-    struct arena *arena = arena_new();
-    struct map_command command = {0};
-    struct tools_settings settings;
-    struct slice rest, name;
-    struct err err;
-
-    map_command_init(&command, &map_kind_aliases, conf);
-    if (tools_settings_load(&settings, conf, arena, &err) < 0)
-        fatal("%s", err.text);
-    rest = slice_from(settings.alias_database);
-    while (table_list_next(&rest, ", \t\r\n", &name)) {
-        if (!name.ptr)
-            fatal("alias_database: unbalanced braces");
-        map_build(&command, arena_strndup(arena, name.ptr, name.len));
-    }
-    arena_free(&arena);
-}

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* tools/map_command.h: what postmap and postalias share; newaliases is aliases_build_all(). */
+/* tools/map_command.h: what postmap and postalias share. */
 #ifndef TOOLS_MAP_COMMAND_H
 #define TOOLS_MAP_COMMAND_H
 
@@ -28,8 +28,7 @@ struct map_command {
 };
 
 /* "type:name" in its parts; the default type where there is none. type lives in the arena. */
-void map_name_split(const struct map_command *, struct arena *, const char *text, const char **type,
-                    const char **name);
+void map_name_split(const struct map_command *, struct arena *, const char *text, const char **type, const char **name);
 
 /* Each of these ends the program with a message when it can't do its work; found: for the exit status. names: NULL-ended. */
 void map_build(const struct map_command *, const char *type_and_name);
@@ -49,9 +48,6 @@ void map_entry(struct map_builder *, struct slice key, struct slice value);
 void map_entry_replace(struct map_builder *, const char *key, const char *value);
 const struct map_command *map_builder_command(const struct map_builder *);
 struct arena *map_builder_arena(const struct map_builder *); /* reset for each line */
-
-/* Makes all of alias_database, as newaliases does. */
-void aliases_build_all(const struct conf *);
 
 /* Fills in what comes from main.cf; options are the caller's, and come first. */
 void map_command_init(struct map_command *, const struct map_kind *, const struct conf *);

@@ -78,19 +78,3 @@ err_context(struct err *e, const char *fmt, ...)
     snprintf(e->text + len, sizeof(e->text) - len, ": %s", before);
     return -1;
 }
-
-const char *
-err_kind_name(enum err_kind kind)
-{
-    switch (kind) {
-    case ERR_NONE: return "none";
-    case ERR_TEMP: return "temporary";
-    case ERR_PERM: return "permanent";
-    case ERR_SYNTAX: return "syntax";
-    case ERR_IO: return "input/output";
-    case ERR_TIMEOUT: return "timeout";
-    case ERR_CLOSED: return "closed";
-    case ERR_CANCELLED: return "cancelled";
-    }
-    return "unknown";
-}

@@ -35,7 +35,4 @@ int err_errno(struct err *e, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* Put "context: " before the text that is there. Returns -1. */
 int err_context(struct err *e, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
-/* "temporary", "permanent"...: for logs and tests. */
-const char *err_kind_name(enum err_kind);
-
 #endif

@@ -126,9 +126,3 @@ queue_file_mark_warned(int fd, struct err *err)
     arena_free(&arena);
     return result;
 }
-
-int
-queue_file_sync(int fd, struct err *err)
-{
-    return fsync(fd) < 0 ? err_errno(err, "sync of a queue file") : 0;
-}

@@ -65,7 +65,6 @@ int queue_file_write(const struct queue_file_target *, const struct envelope *, 
 int queue_file_mark_done(int fd, int64_t offset, struct err *) MUST_USE;
 /* Overwrites the W record: the sender was told of the delay. Nothing to do if there is none. */
 int queue_file_mark_warned(int fd, struct err *) MUST_USE;
-int queue_file_sync(int fd, struct err *) MUST_USE;
 
 /* Reading the content as text: LF ends, L records joined; a last line that lacks its newline gets one. Opaque reader over
  * an open file. -1: ERR_SYNTAX: a record that does not belong there. */

@@ -585,12 +585,6 @@ link_is_connected(const struct link *link)
     return link->fd >= 0;
 }
 
-void *
-link_ctx(const struct link *link)
-{
-    return link->ctx;
-}
-
 bool
 link_is_full(const struct link *link)
 {

@@ -120,7 +120,6 @@ void link_free(struct link **); /* outstanding calls fail */
 const char *link_peer_program(const struct link *);
 pid_t link_peer_pid(const struct link *); /* 0: not connected */
 bool link_is_connected(const struct link *);
-void *link_ctx(const struct link *);
 
 /* Sends a request and waits for its answer, of type `want` (another type: ERR_SYNTAX and the link ends).
  * -1: ERR_CLOSED, ERR_TIMEOUT, ERR_CANCELLED: whether the other side did it is not known. Cancelled calls are

@@ -289,12 +289,6 @@ loop_stop(void)
     loop.stopping = true;
 }
 
-bool
-loop_is_stopping(void)
-{
-    return loop.stopping;
-}
-
 /* --- signals, start and end ------------------------------------------------------------------------------------ */
 
 static void

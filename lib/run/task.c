@@ -455,12 +455,6 @@ task_current(void)
     return run.current;
 }
 
-const char *
-task_name(const struct task *task)
-{
-    return task->name;
-}
-
 bool
 task_is_cancelled(void)
 {

@@ -49,7 +49,6 @@ void may_wait task_group_join(struct task_group *);
 struct task *task_spawn(struct task_group *, const char *name, void (*fn)(void *arg), void *arg);
 
 struct task *task_current(void); /* NULL in the loop itself */
-const char *task_name(const struct task *);
 void task_cancel(struct task *);
 bool task_is_cancelled(void); /* the current one */
 
@@ -82,7 +81,7 @@ struct task_fd {
     bool readable, writable; /* an edge came while nobody waited: the next wait returns at once. May be cleared just
                               * before the system call is tried, which then tells the truth */
     bool closing;            /* the other side will send no more, or there was an error: read until the end */
-    bool unsure;             /* set by the reader after a short read: an end that came together with those bytes may have been
+    bool unsure; /* set by the reader after a short read: an end that came together with those bytes may have been
                               * missed, so that the next wait returns after a second, once, for another try */
     void *read_event, *write_event;
     struct task *reader, *writer;

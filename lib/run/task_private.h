@@ -45,7 +45,6 @@ void task_release(void);
 bool task_is_any_ready(void);
 void task_run_ready(void); /* runs ready tasks until none is, or they had enough for one turn */
 void task_cancel_all(void);
-bool loop_is_stopping(void);
 
 /* Makes a waiting task ready; nothing if it is ready already. */
 void task_make_ready(struct task *, enum task_wake);

@@ -398,12 +398,6 @@ service_is_terminating(void)
     return service_state.terminating;
 }
 
-unsigned
-service_sessions(void)
-{
-    return service_state.sessions;
-}
-
 char **
 service_args(void)
 {

@@ -85,7 +85,6 @@ bool service_is_ending(void);
 bool service_is_terminating(void); /* ending because the system stops: soon */
 void service_retire(void);         /* ends this process in good order; a new one takes its place when it is wanted */
 void service_handed_over(void);    /* in drain(): what is still to do here is in nobody's way; a successor may start */
-unsigned service_sessions(void);   /* tasks that are in serve() */
 
 /* Arguments of master.cf that are not options of all services ("flags=Rq", "user=vmail"); NULL at the end. */
 char **service_args(void);

@@ -65,20 +65,3 @@ fault_errno(struct store_fault *f, const char *dsn, const char *fmt, ...)
     snprintf(f->text + len, sizeof f->text - len, "%s%s", len ? ": " : "", strerror(code));
     return -1;
 }
-
-int
-fault_context(struct store_fault *f, const char *fmt, ...)
-{
-    char rest[sizeof f->text];
-    va_list args;
-    size_t len;
-
-    memcpy(rest, f->text, sizeof rest);
-    va_start(args, fmt);
-    vsnprintf(f->text, sizeof f->text, fmt, args);
-    va_end(args);
-    text_printable(f->text, strlen(f->text), '?', true);
-    len = strlen(f->text);
-    snprintf(f->text + len, sizeof f->text - len, "%s", rest);
-    return -1;
-}

@@ -12,8 +12,8 @@
 
 /* Held by value; not initialised by the caller. */
 struct store_fault {
-    char dsn[10];   /* "4.2.0": class 4 is to be tried again, class 5 will not work later either */
-    int code;       /* errno, 0 if no system call failed */
+    char dsn[10];    /* "4.2.0": class 4 is to be tried again, class 5 will not work later either */
+    int code;        /* errno, 0 if no system call failed */
     char text[1500]; /* one printable line */
 };
 
@@ -22,7 +22,6 @@ struct store_fault {
  * over quota 4.2.2; over a size limit (EFBIG) 5.2.2; else dsn. */
 int fault_set(struct store_fault *f, const char *dsn, const char *fmt, ...) PRINTF_LIKE(3, 4);
 int fault_errno(struct store_fault *f, const char *dsn, const char *fmt, ...) PRINTF_LIKE(3, 4);
-int fault_context(struct store_fault *f, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
 static inline bool
 fault_is_permanent(const struct store_fault *f)

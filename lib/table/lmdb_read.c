@@ -23,7 +23,6 @@ enum {
     META_TRANSACTION = 144,
     DB_FLAGS = 4, /* offsets in a database's description */
     DB_DEPTH = 6,
-    DB_ENTRIES = 32,
     DB_ROOT = 40,
     NODE_HEADER = 8,
     NODE_BIG = 1,
@@ -425,16 +424,4 @@ lmdb_read_after(struct lmdb_read *db, struct arena *arena, struct slice after, s
         if (is_final(&snapshot, i == TRIES, &result, err))
             return result;
     }
-}
-
-int
-lmdb_read_count(struct lmdb_read *db, uint64_t *entries, struct err *err)
-{
-    const unsigned char *meta;
-
-    (void)newest_transaction(db, &meta);
-    if (check_meta(meta, err) < 0)
-        return -1;
-    *entries = get64(meta + META_MAIN_DB + DB_ENTRIES);
-    return 0;
 }

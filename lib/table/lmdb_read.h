@@ -29,6 +29,4 @@ int lmdb_read_find(struct lmdb_read *, struct arena *, struct slice key, struct 
 int lmdb_read_after(struct lmdb_read *, struct arena *, struct slice after, struct slice *key, struct slice *value,
                     struct err *) MUST_USE;
 
-int lmdb_read_count(struct lmdb_read *, uint64_t *entries, struct err *) MUST_USE;
-
 #endif

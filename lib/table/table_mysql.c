@@ -24,6 +24,12 @@ static const char *const parameters[] = {"hosts",
 static int
 complete(struct source_conf *conf, struct arena *arena, struct err *err)
 {
+    static const char *const switches[] = {"tls_verify_cert", "require_result_set"};
+    bool ignored;
+
+    for (size_t i = 0; i < ARRAY_LEN(switches); i++)
+        if (source_conf_bool(conf, switches[i], false, &ignored, err) < 0)
+            return -1;
     source_conf_default(conf, "charset", "utf8mb4");
     source_conf_default(conf, "option_group", "client");
     return source_old_query(conf, arena, err);

@@ -263,8 +263,9 @@ def cycle_errors(run):
 
 def each_fault():
     """(daemon, call, errno, number): each once, mixed well."""
+    # The loader dies of a failing first mmap, in every program.
     found = [(daemon, call, error, number) for daemon in WRAPPED for calls, errors in ERRORS for call in calls.split(",") for error in errors
-             for number in EARLY]
+             for number in EARLY if (call, number) != ("mmap", 1)]
     found += [(daemon, call, error, number) for daemon in WRITERS for call in WRITES for error in WRITE_ERRORS for number in EARLY]
     random.Random(0).shuffle(found)
     return found
@@ -332,7 +333,7 @@ def cycle_dns(run):
 METHODS = {m.name: m for m in (
     Method(cycle_kill_one), Method(cycle_kill_all), Method(cycle_syscall, wrap=WRAPPED, needs=(inject,)),
     Method(cycle_powercut, disk=256, needs=(disks,)), Method(cycle_lie, disk=256, wrap=SYNCERS, needs=(disks, inject)), Method(cycle_stop), Method(cycle_reload), Method(cycle_reload_kill),
-    Method(cycle_full, disk=24, settings={"message_size_limit": "4000000", "queue_minfree": "0"}, needs=(disks,)),
+    Method(cycle_full, disk=28, settings={"message_size_limit": "4000000", "queue_minfree": "0"}, needs=(disks,)),
     Method(cycle_errors, wrap=WRAPPED, needs=(inject,)), Method(cycle_each, wrap=WRAPPED, needs=(inject,)), Method(cycle_syncfail, wrap=SYNCERS, needs=(inject,)), Method(cycle_short, wrap=SYNCERS),
     Method(cycle_limits, wrap=WRAPPED), Method(cycle_clock, wrap=WRAPPED, settings={"maximal_queue_lifetime": "100000d", "bounce_queue_lifetime": "100000d"}),
     Method(cycle_hosts), Method(cycle_dns),

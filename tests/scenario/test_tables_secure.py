@@ -105,6 +105,8 @@ def test_mysql_refuses_another_host(asking, mysql, certificates):
     with elsewhere(mysql):
         assert asking.ask("mysql", text + "tls_verify_cert = yes\n") == ERROR
         assert asking.ask("mysql", text + "tls_verify_cert = no\n") == FOUND
+        for switch in ("tls_verify_cert = true\n", "require_result_set = 0\n"):
+            assert asking.ask("mysql", text + switch) == ERROR, "what is neither yes nor no is no no"
 
 
 def test_mysql_with_an_option_file(asking, mysql, certificates, tmp_path):

@@ -219,6 +219,15 @@ soon(usec_t time)
     return clock_monotonic() + time;
 }
 
+/* Lets the others run until it is so, for five seconds at most. */
+#define UNTIL(condition)                                                              \
+    do {                                                                              \
+        struct err until_err;                                                         \
+        for (usec_t end = soon(SECONDS(5)); !(condition) && clock_monotonic() < end;) \
+            assert_int_equal(task_sleep(1000, &until_err), 0);                        \
+        assert_true(condition);                                                       \
+    } while (0)
+
 static struct link *
 new_client(void)
 {
@@ -515,8 +524,7 @@ IN_TASK(cancelled_call_returns_at_once)
     many.link = new_client();
     task_group_init(&group);
     task_spawn(&group, "never", call_never, &kind);
-    while (t.kept_count == 0)
-        assert_int_equal(task_sleep(1000, &err), 0);
+    UNTIL(t.kept_count > 0);
     task_group_cancel(&group);
     task_group_join(&group);
     assert_int_equal(kind, ERR_CANCELLED);
@@ -536,8 +544,7 @@ IN_TASK(broken_connection_fails_calls_and_heals)
     task_group_init(&group);
     for (unsigned i = 0; i < 3; i++)
         task_spawn(&group, "never", call_never, &kinds[i]);
-    while (t.kept_count < 3)
-        assert_int_equal(task_sleep(1000, &err), 0);
+    UNTIL(t.kept_count == 3);
     link_free(&t.server);
     task_group_join(&group);
     for (unsigned i = 0; i < 3; i++)
@@ -557,13 +564,10 @@ IN_TASK(client_that_leaves_cancels_what_it_asked)
     (void)arg;
     memset(&async, 0, sizeof(async));
     assert_int_equal(link_call_async(link, &slow, &asked, slice_from(""), NULL, 0, &answer, on_answer, NULL, &err), 0);
-    assert_int_equal(task_sleep(20000, &err), 0);
-    assert_int_equal(task_count(), 3); /* main, acceptor, the handler */
+    UNTIL(task_count() == 3); /* main, acceptor, the handler */
     link_free(&link);
     assert_int_equal(async.failures, 1);
-    assert_int_equal(task_sleep(20000, &err), 0);
-    assert_int_equal(task_count(), 2);
-    assert_int_equal(t.closed, 1);
+    UNTIL(task_count() == 2 && t.closed == 1);
 }
 
 IN_TASK(no_server_is_an_error_at_once)
@@ -590,8 +594,7 @@ IN_TASK(wrong_answer_ends_the_link)
                                soon(SECONDS(5)), &err),
                      -1);
     assert_int_equal(err.kind, ERR_SYNTAX);
-    assert_int_equal(task_sleep(1000, &err), 0);
-    assert_false(link_is_connected(link));
+    UNTIL(!link_is_connected(link));
     arena_free(&arena);
     link_free(&link);
 }
@@ -620,8 +623,7 @@ IN_TASK(retired_server_is_left_when_nothing_is_outstanding)
     many.link = new_client();
     task_group_init(&group);
     task_spawn(&group, "never", call_never, &kind);
-    while (t.kept_count == 0)
-        assert_int_equal(task_sleep(1000, &err), 0);
+    UNTIL(t.kept_count > 0);
     assert_int_equal(link_drain_servers(soon(20000), &err), -1);
     assert_int_equal(err.kind, ERR_TIMEOUT);
     assert_int_equal(link_server_count(), 1); /* the connection stays for the answer */
@@ -673,11 +675,9 @@ IN_TASK(calls_go_on_while_a_server_retires)
     task_spawn(&group, "never", call_never, &kind);
     assert_int_equal(
         link_call_async(many.link, &never, &asked, slice_from(""), NULL, 0, &answer, on_answer, NULL, &err), 0);
-    while (t.kept_count < 3)
-        assert_int_equal(task_sleep(1000, &err), 0);
+    UNTIL(t.kept_count == 3);
     link_retire_servers();
-    assert_int_equal(task_sleep(5000, &err), 0);
-    assert_int_equal(told.closed, 1);
+    UNTIL(told.closed == 1);
     assert_int_equal(link_outstanding(many.link), 0);
     /* All connections in this test are told to retire, so each call gets one of its own. */
     for (unsigned i = 0; i < 3; i++)
@@ -685,9 +685,7 @@ IN_TASK(calls_go_on_while_a_server_retires)
     assert_false(answered);
     link_reply(t.kept[0], &answer, &asked, slice_from(""), NULL, 0); /* went first */
     link_reply(t.kept[1], &answer, &asked, slice_from(""), NULL, 0);
-    assert_int_equal(task_sleep(5000, &err), 0);
-    assert_true(answered);
-    assert_int_equal(async.answers, 1);
+    UNTIL(answered && async.answers == 1);
     assert_int_equal(async.failures, 0);
     task_group_cancel(&group); /* the other waits for a connection that is not the link's own any more */
     task_group_join(&group);
@@ -707,11 +705,9 @@ IN_TASK(link_that_is_given_up_fails_what_it_left_behind)
     many.link = new_client();
     assert_int_equal(
         link_call_async(many.link, &never, &asked, slice_from(""), NULL, 0, &answer, on_answer, NULL, &err), 0);
-    while (t.kept_count < 1)
-        assert_int_equal(task_sleep(1000, &err), 0);
+    UNTIL(t.kept_count == 1);
     link_retire_servers();
-    assert_int_equal(task_sleep(5000, &err), 0);
-    assert_false(link_is_connected(many.link));
+    UNTIL(!link_is_connected(many.link));
     link_free(&many.link);
     assert_int_equal(async.failures, 1);
     link_reply(t.kept[0], &answer, &asked, slice_from(""), NULL, 0);

@@ -451,7 +451,6 @@ test_marks_in_place(void **state)
     assert_int_equal(queue_file_read(fd, arena, &e, &offset, &err), 0);
     assert_true(e.warn_time > 0);
     assert_int_equal(queue_file_mark_warned(fd, &err), 0);
-    assert_int_equal(queue_file_sync(fd, &err), 0);
     assert_int_equal(queue_file_read(fd, arena, &e, &offset, &err), 0);
     assert_int_equal(e.warn_time, -1);
     close(fd);
