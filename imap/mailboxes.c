@@ -13,13 +13,17 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "imap/search_text.h"
 #include "lib/base/check.h"
 #include "lib/base/log.h"
 #include "lib/base/text.h"
 #include "lib/imap/output.h"
+#include "lib/run/loop.h"
 #include "lib/service/service.h"
 #include "lib/store/file.h"
+#include "lib/store/fulltext.h"
 
+#define FULLTEXT_PAUSE SECONDS(60) /* after a failure */
 enum { KEPT_MAILBOXES = 3, SUBSCRIPTIONS_LIMIT = 1 << 20 };
 
 struct mailboxes {
@@ -28,6 +32,8 @@ struct mailboxes {
     int fd;
     struct open_mailbox *open; /* in use, and the last that were: these have no users */
     struct index *index;       /* NULL: there is none */
+    struct fulltext *fulltext; /* NULL: not asked for, or there is none */
+    usec_t fulltext_next;      /* when it may be tried again */
     int inotify;
     struct task_fd tfd;
 };
@@ -202,13 +208,44 @@ read_events(void *arg)
 
 static void close_kept(struct mailboxes *, const char *name, unsigned most);
 
+static void
+put_index_path(const struct mailboxes *m, struct buf *path)
+{
+    buf_printf(path, "%s/%spostern.index", m->root, m->inbox ? "." : "");
+}
+
+struct fulltext *
+mailboxes_fulltext(struct mailboxes *m)
+{
+    struct buf path = {0};
+    struct err err;
+    if (m->fulltext && fulltext_is_usable(m->fulltext))
+        return m->fulltext;
+    if (m->fulltext) {
+        fulltext_close(&m->fulltext);
+        m->fulltext_next = loop_now() + FULLTEXT_PAUSE;
+    }
+    if (loop_now() < m->fulltext_next)
+        return NULL;
+    struct arena *arena = arena_new();
+    put_index_path(m, &path);
+    m->fulltext = fulltext_open(buf_text(&path), search_text_form(arena), &err);
+    if (!m->fulltext) {
+        log_warning("no full-text index for now: %s", err.text);
+        m->fulltext_next = loop_now() + FULLTEXT_PAUSE;
+    }
+    arena_free(&arena);
+    buf_release(&path);
+    return m->fulltext;
+}
+
 /* Mail is read without an index too. */
 static void
 open_index(struct mailboxes *m)
 {
     struct buf path = {0};
     struct err err;
-    buf_printf(&path, "%s/%spostern.index", m->root, m->inbox ? "." : "");
+    put_index_path(m, &path);
     m->index = index_open(buf_text(&path), &err);
     if (!m->index)
         log_warning("no index: %s", err.text);
@@ -221,6 +258,7 @@ mailboxes_close(struct mailboxes **m)
     if (!*m)
         return;
     close_kept(*m, NULL, 0);
+    fulltext_close(&(*m)->fulltext);
     index_close(&(*m)->index); /* what else there is goes with the process */
     *m = NULL;
 }
@@ -506,7 +544,16 @@ empty_directory(int fd)
     closedir(dir);
 }
 
-/* First it gets a name that no mailbox has, so that it is gone whole or not at all. */
+static void
+forget_fulltext(struct mailboxes *m, const struct index_key *key)
+{
+    struct buf path = {0};
+    put_index_path(m, &path);
+    if ((m->fulltext || fulltext_exists(buf_text(&path))) && mailboxes_fulltext(m))
+        fulltext_forget(m->fulltext, key);
+    buf_release(&path);
+}
+
 /* One that can't be opened is removed all the same. */
 static void
 forget_index(struct mailboxes *m, const char *name)
@@ -515,11 +562,14 @@ forget_index(struct mailboxes *m, const char *name)
     struct open_mailbox *box = mailbox_open(m, name, &err);
     if (!box)
         return;
+    struct index_key key = folder_key(box->folder);
     folder_index_forget(box->folder);
+    forget_fulltext(m, &key);
     box->users--;
     close_kept(m, name, 0);
 }
 
+/* First it gets a name that no mailbox has, so that it is gone whole or not at all. */
 int
 mailbox_delete(struct mailboxes *m, const char *name, struct err *err)
 {

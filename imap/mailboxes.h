@@ -41,6 +41,9 @@ int mailbox_name(struct arena *, struct slice wire, bool utf8, const char **name
 /* The name as it goes over the wire. */
 void mailbox_put_name(struct buf *, const char *name, bool utf8);
 
+/* The user's full-text index, opened when it is first asked for. It may fail whenever it is used; NULL: there is none for now. */
+struct fulltext *mailboxes_fulltext(struct mailboxes *);
+
 int mailboxes_fd(const struct mailboxes *); /* of the Maildir */
 
 bool mailbox_exists(struct mailboxes *, const char *name);

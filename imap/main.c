@@ -25,6 +25,7 @@ prepare(const struct conf *conf, struct err *err)
     mbox_directory = set.imap_mbox_directory;
     settings = (struct imap_session_settings){.idle_timeout = set.imap_idle_timeout,
                                               .park_time = set.imap_park_time,
+                                              .search_index = set.imap_search_index,
                                               .progress_time = set.imap_progress_time,
                                               .command_limit = set.imap_command_size_limit,
                                               .session_limit = (unsigned)set.mailbox_session_limit,

@@ -4,17 +4,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unicode/ucasemap.h>
-#include <unicode/unorm2.h>
-#include <unicode/ustring.h>
 
 #include "imap/attributes.h"
 #include "imap/cache.h"
 #include "imap/condstore.h"
+#include "imap/search_fill.h"
+#include "imap/search_text.h"
 #include "imap/settings.h"
 #include "lib/base/check.h"
 #include "lib/mail/mime.h"
 #include "lib/run/loop.h"
+#include "lib/store/fulltext.h"
 
 enum kind {
     KEY_ALL,
@@ -47,7 +47,10 @@ struct search {
     struct imap_set set;
     uint64_t size;
     int64_t low, high;
-    struct slice field, text;      /* text: folded */
+    struct slice field, text; /* text: folded */
+    bool has_candidates;      /* of the indexed messages no others can have the text */
+    uint32_t *candidates;     /* UIDs, ascending */
+    size_t candidate_count;
     struct search *first, *second; /* AND: first, then its siblings by next */
     struct search *next;
 };
@@ -57,70 +60,6 @@ struct search_parse {
     struct slice charset;
     unsigned keys;
 };
-
-/* ---- folding ---- */
-
-/* The last len bytes, folded, with characters taken apart (NFKD), so that all ways to write a letter are alike (RFC 5051). What ICU can't do
- * stays as it is. */
-static void
-decompose(struct buf *out, size_t len)
-{
-    UErrorCode status = U_ZERO_ERROR;
-    const UNormalizer2 *nfkd = unorm2_getNFKDInstance(&status);
-    int32_t wide = 0, done = 0, bytes = 0;
-    if (U_FAILURE(status) || len == 0 || len > INT32_MAX / 16)
-        return;
-    UChar *before = malloc((len + 1) * sizeof(*before));
-    if (!before)
-        fatal("out of memory");
-    u_strFromUTF8(before, (int32_t)len, &wide, out->ptr + out->len - len, (int32_t)len, &status);
-    if (U_SUCCESS(status) && unorm2_spanQuickCheckYes(nfkd, before, wide, &status) < wide && U_SUCCESS(status)) {
-        int32_t room = 4 * wide + 64;
-        UChar *after = malloc((size_t)room * sizeof(*after));
-        if (!after)
-            fatal("out of memory");
-        done = unorm2_normalize(nfkd, before, wide, after, room, &status);
-        if (U_SUCCESS(status)) {
-            struct buf text = {0};
-            u_strToUTF8(buf_reserve(&text, (size_t)done * 3 + 1), done * 3 + 1, &bytes, after, done, &status);
-            if (U_SUCCESS(status)) {
-                buf_added(&text, (size_t)bytes);
-                out->len -= len;
-                buf_append_slice(out, buf_slice(&text));
-            }
-            buf_release(&text);
-        }
-        free(after);
-    }
-    free(before);
-}
-
-void
-search_fold(struct slice text, struct buf *out)
-{
-    static UCaseMap *map;
-    UErrorCode status = U_ZERO_ERROR;
-    bool ascii = true;
-    for (size_t i = 0; ascii && i < text.len; i++)
-        ascii = !(text.ptr[i] & 0x80);
-    if (!map && !ascii)
-        map = ucasemap_open("", 0, &status);
-    size_t room = ascii ? text.len : 3 * text.len + 16;
-    char *to = buf_reserve(out, room + 1);
-    if (ascii) {
-        for (size_t i = 0; i < text.len; i++)
-            to[i] = (char)(text.ptr[i] >= 'A' && text.ptr[i] <= 'Z' ? text.ptr[i] + 32 : text.ptr[i]);
-        buf_added(out, text.len);
-        return;
-    }
-    int32_t len = ucasemap_utf8FoldCase(map, to, (int32_t)room, text.ptr, (int32_t)text.len, &status);
-    if (U_FAILURE(status) || len < 0) {
-        memcpy(to, text.ptr, text.len);
-        len = (int32_t)text.len;
-    }
-    buf_added(out, (size_t)len);
-    decompose(out, (size_t)len);
-}
 
 static bool
 contains(struct slice text, struct slice folded)
@@ -449,9 +388,19 @@ struct match {
     struct folder_content content;
     bool has_content, has_header, is_gone, failed;
     struct mime_part *parts;
-    struct slice header; /* the fields that the index keeps, if has_header */
+    struct slice header;         /* the fields that the index keeps, if has_header */
+    struct fulltext *fulltext;   /* NULL: all is scanned */
+    struct fulltext_known known; /* messages that the candidates were taken from */
+    bool fills;                  /* what is read, and is not known, is brought into the index */
+    bool has_doc;                /* doc: all pieces of the message's text, each with a NUL behind it */
+    bool is_doc_whole;
+    struct buf doc;
+    size_t doc_top; /* so much of it is the header's */
     struct err *err;
 };
+
+enum { DOC_LIMIT = 16 << 20 };
+#define FILL_TIME SECONDS(1) /* a search that takes longer leaves the rest to search_fill.c */
 
 static struct folder_message *
 message_of(struct match *m)
@@ -477,18 +426,6 @@ load(struct match *m)
     m->has_content = true;
     m->parts = mime_parse_top(m->arena, m->content.bytes);
     return true;
-}
-
-static struct slice
-folded_value(struct match *m, struct slice value)
-{
-    struct buf words = {0}, folded = {0};
-    mime_decode_words(mime_unfold(m->arena, value), &words);
-    search_fold(buf_slice(&words), &folded);
-    struct slice result = arena_slice(m->arena, buf_slice(&folded));
-    buf_release(&words);
-    buf_release(&folded);
-    return result;
 }
 
 /* The header, or what the index keeps of it, if this field is kept. */
@@ -540,74 +477,154 @@ plain_contains(struct slice value, struct slice folded)
     return false;
 }
 
+static int
+compare_uids(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* The index says that the message can't have the text. */
+static bool
+is_ruled_out(const struct match *m, const struct search *key)
+{
+    return key->has_candidates && fulltext_is_known(&m->known, m->uid) &&
+           !bsearch(&m->uid, key->candidates, key->candidate_count, sizeof(m->uid), compare_uids);
+}
+
 static bool
 match_header(struct match *m, const struct search *key)
 {
     struct slice name, value, rest;
+    if (is_ruled_out(m, key))
+        return false;
     if (!find_header(m, key->field, &rest))
         return false;
     while (mime_field_next(&rest, &name, &value)) {
         if (!slice_equal_fold(name, key->field))
             continue;
         value = slice_trim(value);
-        if (is_plain(value) ? plain_contains(value, key->text) : contains(folded_value(m, value), key->text))
+        if (is_plain(value) ? plain_contains(value, key->text)
+                            : contains(search_text_value(m->arena, value), key->text))
             return true;
     }
     return false;
 }
 
-static bool
-match_all_headers(struct match *m, struct slice header, struct slice text)
-{
-    struct slice name, value;
-    while (mime_field_next(&header, &name, &value)) {
-        struct buf whole = {0};
-        buf_append_slice(&whole, name);
-        buf_append_text(&whole, ": ");
-        search_fold(name, &whole);
-        whole.len = name.len + 2;
-        buf_append_slice(&whole, folded_value(m, value));
-        bool found = contains(buf_slice(&whole), text);
-        buf_release(&whole);
-        if (found)
-            return true;
-    }
-    return false;
-}
+/* ---- text ---- */
 
-/* Text parts decoded, to UTF-8, folded; other parts are not looked into (RFC 3501 leaves it to us), messages within are. */
+struct look {
+    struct slice text;
+    bool found;
+};
+
 static bool
-match_part(struct match *m, const struct mime_part *part, struct slice text)
+look_at_piece(void *ctx, bool is_top, struct slice piece)
 {
-    for (unsigned i = 0; i < part->part_count; i++)
-        if (match_all_headers(m, part->parts[i]->header, text) || match_part(m, part->parts[i], text))
-            return true;
-    if (part->is_multipart)
-        return false;
-    if (part->message)
-        return match_all_headers(m, part->message->header, text) || match_part(m, part->message, text);
-    if (!slice_equal_text_fold(part->type, "text"))
-        return false;
-    struct buf decoded = {0}, utf8 = {0}, folded = {0};
-    mime_decode(part->body, part->encoding, &decoded);
-    mime_to_utf8(buf_slice(&decoded), mime_parameter(part->parameters, part->parameter_count, "charset"), &utf8);
-    buf_release(&decoded);
-    search_fold(buf_slice(&utf8), &folded);
-    buf_release(&utf8);
-    bool found = contains(buf_slice(&folded), text);
-    buf_release(&folded);
-    return found;
+    struct look *look = ctx;
+    (void)is_top;
+    look->found = contains(piece, look->text);
+    return look->found;
 }
 
 static bool
-match_body(struct match *m, const struct search *key)
+add_to_doc(void *ctx, bool is_top, struct slice piece)
 {
-    if (!load(m))
-        return false;
-    if (key->kind == KEY_TEXT && match_all_headers(m, m->parts->header, key->text))
+    struct match *m = ctx;
+    m->is_doc_whole = m->is_doc_whole && m->doc.len + piece.len < DOC_LIMIT;
+    if (!m->is_doc_whole)
         return true;
-    return match_part(m, mime_parse(m->arena, m->content.bytes), key->text);
+    buf_append_slice(&m->doc, piece);
+    buf_append_byte(&m->doc, '\0');
+    if (is_top)
+        m->doc_top = m->doc.len;
+    return false;
 }
+
+/* A message that is going to be indexed is taken apart once for that and for all keys. */
+static bool
+take_doc(struct match *m)
+{
+    if (!m->fills || fulltext_is_known(&m->known, m->uid) || !load(m))
+        return false;
+    if (!m->has_doc) {
+        buf_clear(&m->doc);
+        m->doc_top = 0;
+        m->has_doc = m->is_doc_whole = true;
+        search_text_walk(m->arena, m->content.bytes, true, add_to_doc, m);
+    }
+    return m->is_doc_whole;
+}
+
+static bool
+match_text(struct match *m, const struct search *key)
+{
+    struct look look = {.text = key->text};
+    bool with_top = key->kind == KEY_TEXT;
+    if (is_ruled_out(m, key) || !load(m))
+        return false;
+    if (key->text.len > 0 && !memchr(key->text.ptr, '\0', key->text.len) && take_doc(m)) {
+        size_t from = with_top ? 0 : m->doc_top;
+        return contains(slice_make(m->doc.ptr + from, m->doc.len - from), key->text);
+    }
+    search_text_walk(m->arena, m->content.bytes, with_top, look_at_piece, &look);
+    return look.found;
+}
+
+/* What the index can answer: header fields that index.h keeps are found faster there. */
+static bool
+is_for_fulltext(const struct search *key)
+{
+    return key->kind == KEY_BODY || key->kind == KEY_TEXT ||
+           (key->kind == KEY_HEADER && key->text.len > 0 && !cache_keeps_field(key->field));
+}
+
+static bool
+has_fulltext_key(const struct search *key)
+{
+    for (; key; key = key->next)
+        if (is_for_fulltext(key) || has_fulltext_key(key->first) || has_fulltext_key(key->second))
+            return true;
+    return false;
+}
+
+static void
+find_candidates(struct match *m, struct search *key)
+{
+    for (; key; key = key->next) {
+        if (is_for_fulltext(key))
+            key->has_candidates = fulltext_find(m->fulltext, m->s->selected->folder, key->text, m->s->cmd,
+                                                &key->candidates, &key->candidate_count);
+        find_candidates(m, key->first);
+        find_candidates(m, key->second);
+    }
+}
+
+/* All answers of the index are of one moment: what another session adds later is not known to this search. */
+static void
+ask_fulltext(struct match *m, struct search *search)
+{
+    if (!settings.search_index || !has_fulltext_key(search))
+        return;
+    m->fulltext = mailboxes_fulltext(m->s->mailboxes);
+    if (!m->fulltext)
+        return;
+    m->fills = !search_fill_is_running();
+    fulltext_known(m->fulltext, m->s->selected->folder, m->s->cmd, &m->known);
+    find_candidates(m, search);
+}
+
+static void
+fill_fulltext(struct match *m)
+{
+    if (!m->has_content || m->is_gone || m->failed || !take_doc(m))
+        return;
+    fulltext_add_begin(m->fulltext);
+    fulltext_add_piece(m->fulltext, buf_slice(&m->doc));
+    fulltext_add_end(m->fulltext, m->s->selected->folder, m->uid);
+}
+
+/* ---- other keys ---- */
 
 /* Days are those of the date as written, whatever the zone (RFC 3501). */
 static bool
@@ -710,7 +727,7 @@ matches(struct match *m, const struct search *key)
     case KEY_SENT: return match_sent(m, key);
     case KEY_HEADER: return match_header(m, key);
     case KEY_BODY:
-    case KEY_TEXT: return match_body(m, key);
+    case KEY_TEXT: return match_text(m, key);
     case KEY_SAVED: return match_saved(m, key);
     case KEY_EMAILID: return match_email_id(m, key);
     case KEY_NONE: return false;
@@ -731,35 +748,51 @@ tell_progress(struct session *s, size_t done, usec_t *told)
     (void)!stream_flush(s->stream, NULL); /* a failure shows at the next read */
 }
 
-int
-search_run(struct session *s, const struct search *search, uint32_t **uids, size_t *count, struct err *err)
+static void
+next_message(struct match *m)
 {
-    enum { TURN = 64 }; /* messages that were read before others get a turn */
+    if (m->has_content)
+        folder_content_release(&m->content);
+    if (m->has_content || m->has_header)
+        arena_reset(m->arena);
+    m->has_content = m->has_header = m->has_doc = m->is_gone = false;
+}
+
+int
+search_run(struct session *s, struct search *search, uint32_t **uids, size_t *count, struct err *err)
+{
+    enum { TURN = 64, FILL_TURN = 16 }; /* messages that were read before others get a turn */
     struct match m = {.s = s, .arena = arena_new(), .err = err};
     unsigned read = 0;
-    usec_t told = loop_now();
+    usec_t told = loop_now(), began = told;
     *uids = arena_array(s->cmd, s->view.count + 1, sizeof(**uids));
     *count = 0;
+    search_fill_hold(true);
+    ask_fulltext(&m, search);
+    bool fills = m.fills;
     for (size_t i = 0; i < s->view.count && !m.failed && !s->stopping; i++) {
         m.uid = s->view.uids[i];
         m.sequence = i + 1;
-        m.is_gone = false;
-        m.has_header = false;
         if (matches(&m, search) && !m.is_gone)
             (*uids)[(*count)++] = m.uid;
-        if (m.has_content)
-            folder_content_release(&m.content);
-        if (m.has_content || m.has_header)
-            arena_reset(m.arena);
-        read += m.has_content ? 1 : 0;
-        if ((m.has_content && read % TURN == 0) || (i + 1) % (TURN * TURN) == 0) {
+        fill_fulltext(&m);
+        bool has_read = m.has_content;
+        next_message(&m);
+        read += has_read;
+        if ((has_read && read % (m.fills ? FILL_TURN : TURN) == 0) || (i + 1) % ((size_t)TURN * TURN) == 0) {
             if (task_yield(err) < 0)
                 m.failed = true;
             tell_progress(s, i + 1, &told);
+            m.fills = m.fills && fulltext_is_usable(m.fulltext) && loop_now() - began < FILL_TIME;
         }
-        m.has_content = false;
     }
     arena_free(&m.arena);
+    buf_release(&m.doc);
     folder_cache_flush(s->selected->folder);
+    if (m.fulltext)
+        fulltext_flush(m.fulltext);
+    search_fill_hold(false);
+    if (fills && !m.fills && fulltext_is_usable(m.fulltext))
+        search_fill_later(s->mailboxes, s->selected->name);
     return m.failed ? -1 : 0;
 }

@@ -14,9 +14,6 @@ struct search;
 struct search *may_wait search_parse(struct session *, struct slice charset);
 
 /* The UIDs that match, ascending, in the command's arena. Gives other tasks a turn now and then. -1: *err. */
-int may_wait search_run(struct session *, const struct search *, uint32_t **uids, size_t *count, struct err *) MUST_USE;
-
-/* Text for comparing without regard to case: UTF-8 in, folded UTF-8 appended. */
-void search_fold(struct slice, struct buf *out);
+int may_wait search_run(struct session *, struct search *, uint32_t **uids, size_t *count, struct err *) MUST_USE;
 
 #endif

@@ -3,6 +3,7 @@
 #ifndef IMAP_SETTINGS_H
 #define IMAP_SETTINGS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "lib/base/clock.h"
@@ -10,6 +11,7 @@
 struct imap_session_settings {
     usec_t idle_timeout;
     usec_t park_time;       /* an idle session is parked after it; 0: never */
+    bool search_index;      /* texts are looked for by the full-text index */
     usec_t progress_time;   /* a search that takes longer tells how far it is; 0: never */
     int64_t command_limit;  /* bytes of a command without its streamed literals */
     unsigned session_limit; /* at once, of a user */

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "imap/cache.h"
-#include "imap/search.h"
+#include "imap/search_text.h"
 
 enum { SORT_KEYS = 9, SORT_TURN = 256 };
 

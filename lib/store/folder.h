@@ -85,6 +85,11 @@ bool folder_cached_header(struct folder *, uint32_t uid, struct arena *, struct 
 void folder_cache_header(struct folder *, uint32_t uid, struct slice header);
 void folder_cache_flush(struct folder *);
 
+/* For other indexes: the folder's key, and what tells the messages with the UIDs run * INDEX_RUN and the following ones from others that might
+ * have these UIDs some day (a number made of the file's name, or of the message's size and header); 0: there is none, or nobody knows. */
+struct index_key folder_key(const struct folder *);
+void folder_identify(struct folder *, uint32_t run, uint32_t identities[INDEX_RUN]);
+
 /* Looks whether something changed, takes it in, gives new messages their UIDs (durably, before they are named). Costs a few
  * system calls if nothing has. */
 int folder_sync(struct folder *, struct err *) MUST_USE;

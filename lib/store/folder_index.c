@@ -6,7 +6,9 @@
 
 #include "lib/base/check.h"
 #include "lib/base/log.h"
+#include "lib/base/siphash.h"
 #include "lib/store/folder_private.h"
+#include "lib/store/uidlist.h"
 
 /* ---- what has to be brought in ---- */
 
@@ -70,12 +72,18 @@ folder_index_gone(struct folder *folder, uint32_t uid)
 
 /* ---- the first look ---- */
 
+struct index_key
+folder_key(const struct folder *folder)
+{
+    const char *unique = folder_guid(folder);
+    return index_key(slice_from(*unique ? unique : folder->path), folder_uid_validity(folder));
+}
+
 /* True: it is another than before, since UIDVALIDITY is. */
 static bool
 take_key(struct folder *folder)
 {
-    const char *unique = folder_guid(folder);
-    struct index_key key = index_key(slice_from(*unique ? unique : folder->path), folder_uid_validity(folder));
+    struct index_key key = folder_key(folder);
     bool is_same = memcmp(&key, &folder->index_key, sizeof(key)) == 0;
     folder->index_key = key;
     return !is_same;
@@ -273,6 +281,43 @@ folder_index_names(struct folder *folder, uint32_t uid, index_take_name *take, v
 {
     struct err err;
     return folder->index && index_names(folder->index, &folder->index_key, uid, take, ctx, &err) == 0;
+}
+
+/* ---- which message it is ---- */
+
+static uint32_t
+identity_of_name(struct slice base)
+{
+    static const struct siphash_key key = {0x6964656e74697479, 0x6f662061206e616d};
+    uint64_t sum = siphash(&key, base.ptr, base.len);
+    return (uint32_t)(sum >> 32) | 1;
+}
+
+static void
+identify_name(void *ctx, uint32_t uid, const struct index_name *name)
+{
+    ((uint32_t *)ctx)[uid % INDEX_RUN] = identity_of_name(uidlist_base_name(name->text));
+}
+
+void
+folder_identify(struct folder *folder, uint32_t run, uint32_t identities[INDEX_RUN])
+{
+    uint32_t named[INDEX_RUN] = {0};
+    bool has_asked = false;
+    memset(identities, 0, INDEX_RUN * sizeof(*identities));
+    for (size_t i = folder_lower_bound(folder, run * INDEX_RUN); i < folder->count; i++) {
+        const struct folder_message *message = folder->messages[i];
+        uint32_t slot = message->uid % INDEX_RUN;
+        if (message->uid / INDEX_RUN != run)
+            break;
+        if (folder->kind->identity)
+            identities[slot] = folder->kind->identity(message);
+        else if (message->file)
+            identities[slot] = identity_of_name(message->name);
+        else if (has_asked || folder_index_names(folder, message->uid, identify_name, named))
+            identities[slot] = named[slot];
+        has_asked = has_asked || identities[slot] != 0;
+    }
 }
 
 /* ---- what others ask ---- */

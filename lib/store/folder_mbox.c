@@ -546,7 +546,15 @@ mbox_uid_of(const struct folder *folder, const char *name)
     return folder_find(folder, uid) ? uid : 0;
 }
 
+static uint32_t
+mbox_identity(const struct folder_message *message)
+{
+    uint64_t digest = ((const struct mbox_message *)(const void *)message)->place.digest;
+    return (uint32_t)(digest ^ digest >> 32) | 1;
+}
+
 const struct folder_kind folder_mbox = {
+    .identity = mbox_identity,
     .folder_size = sizeof(struct mbox_folder),
     .message_size = sizeof(struct mbox_message),
     .open = mbox_open_folder,

@@ -47,6 +47,8 @@ struct folder_kind {
     void (*index_name)(const struct folder *, const struct folder_message *, struct index_name *);
     bool (*snapshot)(const struct folder *, struct index_snapshot *);
     const char *(*file)(struct folder *, struct folder_message *); /* NULL: the message has it */
+    /* For folder_identify(), of a file's name or (NULL: it goes by the name) of a message. */
+    uint32_t (*identity)(const struct folder_message *);
 
     /* Between two folders of this kind, without copying bytes: 0 done, 1 it can't be done so. NULL: never. */
     int (*link)(struct folder *from, struct folder_message *, struct folder *to, unsigned flags, uint32_t keywords,
