@@ -576,7 +576,8 @@ mark_seen(struct session *s, struct folder_message *message, bool *told, struct 
     uint64_t change = folder_change(s->selected->folder);
     if (folder_set_flags(s->selected->folder, message, message->flags | FLAG_SEEN, message->keywords, &gone, err) < 0)
         return -1;
-    if (s->view.change == change && !s->condstore) { /* we tell it here; it need not be told again */
+    bool is_alone = folder_change(s->selected->folder) == change + 1; /* else a look took in what others did, too */
+    if (s->view.change == change && is_alone && !s->condstore) {      /* we tell it here; it need not be told again */
         s->view.change = folder_change(s->selected->folder);
         *told = true;
     }

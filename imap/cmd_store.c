@@ -261,6 +261,10 @@ cmd_expunge(struct session *s)
         return imap_no(s, NULL, "The mailbox is selected read-only.");
     struct folder *folder = s->selected->folder;
     int64_t bytes = 0, gone = 0;
+    if (folder_sync(folder, &err) < 0) /* what others have taken \Deleted from meanwhile stays */
+        return imap_error(s, &err);
+    if (folder_uid_validity(folder) != s->view.uid_validity)
+        return imap_no(s, NULL, "The mailbox was numbered anew.");
     for (size_t i = 0; i < count; i++) {
         struct folder_message *message = folder_find(folder, uids[i]);
         if (!message || !(message->flags & FLAG_DELETED))

@@ -647,8 +647,7 @@ match_arrived(struct match *m, const struct search *key)
     if (!message)
         return false;
     time_t when = folder_message_time(m->s->selected->folder, message);
-    struct tm tm;
-    localtime_r(&when, &tm);
+    struct tm tm = clock_local(when);
     int64_t local = key->low % 86400 == 0 || key->high % 86400 == 0 ? (int64_t)when + tm.tm_gmtoff : (int64_t)when;
     return local >= key->low && local < key->high;
 }
@@ -657,11 +656,10 @@ static bool
 match_saved(struct match *m, const struct search *key)
 {
     struct folder_message *message = message_of(m);
-    struct tm tm;
     time_t when;
     if (!message || !attributes_save_date(m->s->selected->folder, message, &when))
         return false;
-    localtime_r(&when, &tm);
+    struct tm tm = clock_local(when);
     int64_t local = (int64_t)when + tm.tm_gmtoff;
     return local >= key->low && local < key->high;
 }

@@ -66,8 +66,11 @@ next_upwards(const struct thread_node *node)
 static struct thread_node *
 sort_all(struct arena *arena, struct thread_node *roots)
 {
-    for (struct thread_node *n = deepest(roots); n; n = next_upwards(n))
+    for (struct thread_node *n = deepest(roots); n; n = next_upwards(n)) {
         n->child = sort_chain(arena, n->child);
+        for (struct thread_node **at = &n->child; *at; at = &(*at)->next)
+            (*at)->at = at;
+    }
     return sort_chain(arena, roots);
 }
 
@@ -84,6 +87,9 @@ adopt(struct thread_node *parent, struct thread_node *child)
 {
     child->parent = parent;
     child->next = parent->child;
+    child->at = &parent->child;
+    if (child->next)
+        child->next->at = &child->next;
     parent->child = child;
 }
 
@@ -132,11 +138,23 @@ node_of_id(struct arena *arena, struct map *ids, struct slice id)
     return node;
 }
 
+/* How many steps upwards all messages together may take; mail that needs more was made to. */
+enum { CLIMB_LIMIT = 20 << 20 };
+
+struct linking {
+    struct arena *arena;
+    struct map *ids;
+    size_t climbed;
+};
+
+/* A node without children is above none. Where the way up is too long, it is taken to be: then nothing is linked. */
 static bool
-is_above(const struct thread_node *upper, const struct thread_node *node)
+is_above(struct linking *l, const struct thread_node *upper, const struct thread_node *node)
 {
+    if (!upper->child)
+        return upper == node;
     for (; node; node = node->parent)
-        if (node == upper)
+        if (node == upper || ++l->climbed > CLIMB_LIMIT)
             return true;
     return false;
 }
@@ -146,26 +164,24 @@ detach(struct thread_node *node)
 {
     if (!node->parent)
         return;
-    for (struct thread_node **at = &node->parent->child; *at; at = &(*at)->next)
-        if (*at == node) {
-            *at = node->next;
-            break;
-        }
+    *node->at = node->next;
+    if (node->next)
+        node->next->at = node->at;
     node->parent = node->next = NULL;
 }
 
 static void
-link_message(struct arena *arena, struct map *ids, struct thread_node *node)
+link_message(struct linking *l, struct thread_node *node)
 {
     const struct thread_message *m = node->message;
     struct thread_node *parent = NULL;
     for (unsigned i = 0; i < m->reference_count; i++) {
-        struct thread_node *each = node_of_id(arena, ids, m->references[i]);
-        if (parent && !each->parent && each != parent && !is_above(each, parent))
+        struct thread_node *each = node_of_id(l->arena, l->ids, m->references[i]);
+        if (parent && !each->parent && each != parent && !is_above(l, each, parent))
             adopt(parent, each);
         parent = each;
     }
-    if (parent == node || (parent && is_above(node, parent)))
+    if (parent == node || (parent && is_above(l, node, parent)))
         return;
     detach(node);
     if (parent)
@@ -250,6 +266,8 @@ gather(struct arena *arena, struct thread_node *roots)
             copy->child = main->child;
             for (struct thread_node *child = copy->child; child; child = child->next)
                 child->parent = copy;
+            if (copy->child)
+                copy->child->at = &copy->child;
             main->message = NULL;
             main->child = NULL;
             adopt(main, copy);
@@ -270,8 +288,9 @@ thread_by_references(struct arena *arena, struct thread_message *messages, size_
         nodes[i] = known && !known->message ? known : node_new(arena, NULL);
         nodes[i]->message = &messages[i];
     }
+    struct linking l = {.arena = arena, .ids = ids};
     for (size_t i = 0; i < count; i++)
-        link_message(arena, ids, nodes[i]);
+        link_message(&l, nodes[i]);
     size_t position = 0;
     void *value;
     for (size_t i = 0; i < count; i++)

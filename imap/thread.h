@@ -23,6 +23,7 @@ struct thread_message {
 struct thread_node {
     struct thread_message *message; /* NULL: a parent that is not here */
     struct thread_node *parent, *child, *next;
+    struct thread_node **at; /* what points to it among its parent's children */
 };
 
 /* The roots, chained by next, in the arena. */

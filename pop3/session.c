@@ -28,6 +28,7 @@ struct session {
     struct folder *folder;
     struct entry *entries; /* message n is entries[n - 1] */
     size_t count;
+    uint32_t uid_validity; /* of the UIDs in entries */
     bool done, update, stopping;
     unsigned retrieved, removed;
     uint64_t bytes_out;
@@ -51,10 +52,17 @@ say_err(struct session *s, const struct err *err)
     stream_printf(s->stream, "-ERR [%s] %s\r\n", err->kind == ERR_PERM ? "SYS/PERM" : "SYS/TEMP", err->text);
 }
 
+/* NULL: it is gone, or another program has numbered all anew, and its number is another's. */
+static struct folder_message *
+message_of(const struct session *s, const struct entry *entry)
+{
+    return folder_uid_validity(s->folder) == s->uid_validity ? folder_find(s->folder, entry->uid) : NULL;
+}
+
 static uint64_t
 size_of(struct session *s, struct entry *entry)
 {
-    struct folder_message *message = folder_find(s->folder, entry->uid);
+    struct folder_message *message = message_of(s, entry);
     if (!entry->size && message)
         entry->size = folder_message_size(s->folder, message, &s->err);
     return entry->size;
@@ -138,7 +146,7 @@ top_length(struct slice bytes, uint64_t lines)
 static void may_wait
 send_message(struct session *s, struct entry *entry, bool whole, uint64_t lines)
 {
-    struct folder_message *message = folder_find(s->folder, entry->uid);
+    struct folder_message *message = message_of(s, entry);
     struct folder_content content;
     struct output o = {.s = s, .line_begins = true, .last = {0, '\n'}};
     bool gone;
@@ -153,7 +161,7 @@ send_message(struct session *s, struct entry *entry, bool whole, uint64_t lines)
     mime_wire(bytes, 0, UINT64_MAX, put, &o);
     put_end(&o);
     folder_content_release(&content);
-    message = folder_find(s->folder, entry->uid);
+    message = message_of(s, entry);
     if (!whole || !message)
         return;
     s->retrieved++;
@@ -197,7 +205,7 @@ cmd_list(struct session *s, struct slice args)
 static void may_wait
 put_uidl(struct session *s, const struct entry *entry)
 {
-    const struct folder_message *message = folder_find(s->folder, entry->uid);
+    const struct folder_message *message = message_of(s, entry);
     struct buf out = {0};
     for (const char *at = settings.uidl_format; *at; at++) {
         bool hex = strncmp(at, "%08X", 4) == 0;
@@ -205,7 +213,7 @@ put_uidl(struct session *s, const struct entry *entry)
         if (what == 'u')
             buf_printf(&out, hex ? "%08X" : "%u", entry->uid);
         else if (what == 'v')
-            buf_printf(&out, hex ? "%08X" : "%u", folder_uid_validity(s->folder));
+            buf_printf(&out, hex ? "%08X" : "%u", s->uid_validity);
         else if (what == 'f' && message)
             buf_append_slice(&out, message->name);
         else {
@@ -341,6 +349,7 @@ static void
 list_messages(struct session *s)
 {
     s->count = folder_count(s->folder);
+    s->uid_validity = folder_uid_validity(s->folder);
     s->entries = calloc(s->count + 1, sizeof(*s->entries));
     if (!s->entries)
         fatal("out of memory");
@@ -352,8 +361,13 @@ static void may_wait
 update(struct session *s)
 {
     int result = 0;
+    bool removes = false;
+    for (size_t i = 0; i < s->count; i++)
+        removes = removes || s->entries[i].deleted;
+    if (removes && folder_sync(s->folder, &s->err) == 0 && folder_uid_validity(s->folder) != s->uid_validity)
+        result = err_set(&s->err, ERR_TEMP, "another program has numbered the messages anew; none was removed");
     for (size_t i = 0; i < s->count; i++) {
-        struct folder_message *message = s->entries[i].deleted ? folder_find(s->folder, s->entries[i].uid) : NULL;
+        struct folder_message *message = s->entries[i].deleted ? message_of(s, &s->entries[i]) : NULL;
         if (!message)
             continue;
         if (folder_expunge(s->folder, message, &s->err) < 0)

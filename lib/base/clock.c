@@ -47,14 +47,20 @@ clock_monotonic(void)
 static const char months[12][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
 static const char days[7][4] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
 
-/* Times before 1970 don't occur; a time that the library can't break up shows as the epoch. */
+struct tm
+clock_local(int64_t seconds)
+{
+    struct tm tm;
+    time_t when = (time_t)seconds, epoch = 0;
+    if (!localtime_r(&when, &tm) && !localtime_r(&epoch, &tm))
+        tm = (struct tm){.tm_year = 70, .tm_mday = 1, .tm_wday = 4};
+    return tm;
+}
+
 static struct tm
 local_time(usec_t wall)
 {
-    time_t seconds = (time_t)(wall / 1000000);
-    struct tm tm = {.tm_mday = 1, .tm_year = 70, .tm_wday = 4};
-    localtime_r(&seconds, &tm);
-    return tm;
+    return clock_local(wall / 1000000);
 }
 
 void

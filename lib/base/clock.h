@@ -5,6 +5,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
 typedef int64_t usec_t; /* microseconds; the one typedef, because every deadline has this unit */
 
@@ -18,5 +19,8 @@ void clock_format_rfc5322(usec_t wall, char *text, size_t size);
 
 /* "Nov 24 05:20:11": as in the system log. */
 void clock_format_syslog(usec_t wall, char *text, size_t size);
+
+/* localtime_r() that can't fail: a year that has no room is 1970. */
+struct tm clock_local(int64_t seconds);
 
 #endif

@@ -4,6 +4,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "lib/base/clock.h"
+
 enum { QUOTED_LIMIT = 1000 };
 
 static bool
@@ -69,9 +71,9 @@ void
 imap_put_date_time(struct buf *out, int64_t seconds)
 {
     static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
-    time_t when = (time_t)seconds;
-    struct tm tm;
-    localtime_r(&when, &tm);
+    struct tm tm = clock_local(seconds);
+    if (tm.tm_year + 1900 < 0 || tm.tm_year + 1900 > 9999) /* the form has four digits */
+        tm = clock_local(0);
     long zone = tm.tm_gmtoff / 60;
     char sign = zone < 0 ? '-' : '+';
     if (zone < 0)

@@ -471,11 +471,16 @@ folder_message_size(struct folder *folder, struct folder_message *message, struc
 time_t
 folder_message_time(struct folder *folder, struct folder_message *message)
 {
-    if (!message->arrived) {
-        message->arrived = folder->kind->time(folder, message);
+    uint32_t uid = message->uid;
+    if (message->arrived)
+        return message->arrived;
+    time_t arrived = folder->kind->time(folder, message); /* may look through the folder */
+    message = folder_find(folder, uid);
+    if (message) {
+        message->arrived = arrived;
         folder_index_learned(folder, message);
     }
-    return message->arrived;
+    return arrived;
 }
 
 int

@@ -137,7 +137,8 @@ const char *folder_message_file(struct folder *, struct folder_message *);
 
 uint64_t folder_message_size(struct folder *, struct folder_message *, struct err *); /* 0: it can't be read */
 void folder_learn_size(struct folder *, struct folder_message *, uint64_t size);      /* by who has read it anyway */
-time_t folder_message_time(struct folder *, struct folder_message *);
+time_t folder_message_time(struct folder *,
+                           struct folder_message *); /* as folder_message_size(), it may look through the folder */
 
 /* The message as it lies on the disk (lines end in LF or CRLF). release with folder_content_release(). ERR_PERM: gone. */
 struct folder_content {

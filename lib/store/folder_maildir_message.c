@@ -80,11 +80,21 @@ time_t
 maildir_time(struct folder *folder, struct folder_message *message)
 {
     struct stat st;
-    if (!maildir_has_name(folder, message))
-        return 0;
-    return fstatat(maildir_dir_fd(folder, message), message->file, &st, AT_SYMLINK_NOFOLLOW) == 0
-               ? st.st_mtime
-               : (time_t)strtoll(message->file, NULL, 10);
+    struct err err;
+    uint32_t uid = message->uid, validity = folder_uid_validity(folder);
+    time_t named = 0; /* of one that goes meanwhile */
+    for (unsigned tries = 0; message && tries < RENAME_TRIES; tries++) {
+        if (maildir_has_name(folder, message)) {
+            if (fstatat(maildir_dir_fd(folder, message), message->file, &st, AT_SYMLINK_NOFOLLOW) == 0)
+                return st.st_mtime;
+            named = (time_t)strtoll(message->file, NULL, 10);
+            if (errno != ENOENT)
+                break;
+        }
+        if (find_again(folder, validity, uid, &message, &err) < 0)
+            break;
+    }
+    return named;
 }
 
 /* ---- changing ---- */

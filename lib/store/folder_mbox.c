@@ -142,6 +142,8 @@ merge_one(struct merge *merge, const struct mbox_found *found)
     if (m) {
         take_state(folder, m, found->own.flags, bits, !found->own.is_old);
         m->message.seen_now = true;
+        if (m->was_deleted && !(m->message.flags & FLAG_DELETED))
+            m->is_doomed = m->was_deleted = false; /* somebody wants it after all */
         m->is_dirty = found->own.uid != m->message.uid;
     } else {
         m = mbox_own_of(folder_message_new(folder, uid ? uid : folder->next_uid++));
@@ -458,6 +460,7 @@ mbox_expunge(struct folder *folder, struct folder_message *message, struct err *
     if (mbox_of(folder)->is_read_only)
         return err_set(err, ERR_PERM, "the mailbox can't be written");
     mbox_own_of(message)->is_doomed = true;
+    mbox_own_of(message)->was_deleted = message->flags & FLAG_DELETED;
     mbox_of(folder)->has_doomed = true;
     return 0;
 }

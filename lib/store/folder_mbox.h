@@ -38,9 +38,10 @@ mbox_lacks_blank(const struct mbox_place *p)
 struct mbox_message {
     struct folder_message message;
     struct mbox_place place;
-    char digits[11]; /* the UID: a name */
-    bool is_dirty;   /* the file does not say yet what we know */
-    bool is_doomed;  /* to be expunged */
+    char digits[11];  /* the UID: a name */
+    bool is_dirty;    /* the file does not say yet what we know */
+    bool is_doomed;   /* to be expunged */
+    bool was_deleted; /* when it was doomed: by its flag \Deleted, which another program may take back */
 };
 
 struct mbox_folder {

@@ -229,6 +229,50 @@ test_expunge_keeps_the_others(void **state)
     folder_close(&folder);
 }
 
+/* Another program takes \\Deleted from it between the two halves of a removal. */
+static void
+test_what_is_wanted_after_all_stays(void **state)
+{
+    bool gone;
+    (void)state;
+    unlink(path); /* with what it remembers of UIDs */
+    write_file(ONE TWO THREE);
+    struct folder *folder = open_folder(), *other = open_folder();
+    assert_int_equal(folder_set_flags(folder, folder_find(folder, 2), FLAG_DELETED, 0, &gone, &err), 0);
+    assert_int_equal(folder_set_flags(folder, folder_find(folder, 3), FLAG_DELETED, 0, &gone, &err), 0);
+    assert_int_equal(folder_expunge(folder, folder_find(folder, 1), &err), 0); /* whatever its flags are */
+    assert_int_equal(folder_expunge(folder, folder_find(folder, 2), &err), 0);
+    assert_int_equal(folder_expunge(folder, folder_find(folder, 3), &err), 0);
+    assert_int_equal(folder_sync(other, &err), 0);
+    assert_int_equal(folder_set_flags(other, folder_find(other, 2), FLAG_SEEN, 0, &gone, &err), 0);
+    assert_int_equal(folder_settle_flags(other, &err), 0);
+    assert_int_equal(folder_settle(folder, &err), 0);
+    assert_int_equal(folder_count(folder), 1);
+    assert_content(folder, 2, "Subject: two\n\nbody two\nFrom here no date\n");
+    folder_close(&folder);
+    folder_close(&other);
+}
+
+/* Lines that only look like the beginning of a message don't make the file be read again for each. */
+static void
+test_a_body_full_of_from_lines(void **state)
+{
+    enum { LINES = 300000 };
+    (void)state;
+    unlink(path);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fputs(ONE, f);
+    for (unsigned i = 0; i < LINES; i++)
+        fputs("From x\n", f);
+    fputs("\n" TWO, f);
+    assert_int_equal(fclose(f), 0);
+    struct folder *folder = open_folder();
+    assert_int_equal(folder_count(folder), 2);
+    assert_content(folder, 2, "Subject: two\n\nbody two\nFrom here no date\n");
+    folder_close(&folder);
+}
+
 static uint32_t
 append(struct folder *folder, const char *text, unsigned flags)
 {
@@ -581,6 +625,8 @@ main(void)
         cmocka_unit_test(test_a_body_of_almost_from_lines_is_read_once),
         cmocka_unit_test(test_flags_are_written_in_place),
         cmocka_unit_test(test_expunge_keeps_the_others),
+        cmocka_unit_test(test_what_is_wanted_after_all_stays),
+        cmocka_unit_test(test_a_body_full_of_from_lines),
         cmocka_unit_test(test_append_and_copy),
         cmocka_unit_test(test_forged_fields_are_not_believed),
         cmocka_unit_test(test_a_senders_keywords_and_numbers),

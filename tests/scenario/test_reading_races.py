@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What another program does to a mailbox between two commands of a session."""
+import glob
+import os
+import poplib
+import re
+
+import pytest
+
+from reading import Reading
+
+
+@pytest.fixture
+def mail():
+    with Reading(users=1) as m:
+        yield m
+
+
+def fill(mail, n):
+    for i in range(n):
+        mail.put(1, b"Subject: %d\r\n\r\ntext %d\r\n" % (i, i), name=f"{1700000000 + i}.M{i}P1.t")
+
+
+def files(mail):
+    return sorted(os.path.basename(f) for sub in ("cur", "new") for f in glob.glob(f"{mail.maildir(1)}/{sub}/*"))
+
+
+def test_pop3_removes_nothing_after_all_was_numbered_anew(mail):
+    fill(mail, 3)
+    c = mail.pop3(1)
+    c.dele(1)
+    path = f"{mail.maildir(1)}/dovecot-uidlist"
+    with open(path) as f:
+        lines = f.read().splitlines()
+    validity = int(re.search(r" V(\d+)", lines[0]).group(1))
+    names = [line.split(":", 1)[1] for line in lines[1:]]
+    with open(path + ".new", "w") as f:
+        f.write(lines[0].replace(f" V{validity}", f" V{validity + 9}") + "\n")
+        f.writelines(f"{i + 1} :{name}\n" for i, name in enumerate(reversed(names)))
+    if not os.geteuid():
+        os.chown(path + ".new", 12000, 12000)
+    os.rename(path + ".new", path)
+    with pytest.raises(poplib.error_proto):
+        c.quit()
+    assert len(files(mail)) == 3
+
+
+def test_expunge_keeps_what_another_program_wants_after_all(mail):
+    fill(mail, 2)
+    c = mail.imap(1)
+    c.select()
+    c.store("1:2", "+FLAGS", r"\Deleted")
+    path = f"{mail.maildir(1)}/cur"
+    first = next(f for f in files(mail) if ".M0P1" in f)
+    assert "T" in first
+    os.rename(f"{path}/{first}", f"{path}/{first.replace('T', '')}")
+    assert c.expunge()[1] == [b"2"]
+    assert len(files(mail)) == 1
+
+
+def test_a_list_of_uids_that_is_no_file(mail):
+    mail.put(1, b"Subject: x\r\n\r\nx\r\n", folder=".Sub")
+    fifo = f"{mail.maildir(1)}/.Sub/dovecot-uidlist"
+    os.mkfifo(fifo)
+    if not os.geteuid():
+        os.chown(fifo, 12000, 12000)
+    c = mail.imap(1)
+    assert c.select("Sub")[0] == "NO"
+    assert c.select("INBOX")[0] == "OK"
