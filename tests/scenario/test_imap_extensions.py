@@ -359,7 +359,7 @@ def test_messages_have_no_numbers_with_uidonly(server):
 
 
 def test_a_long_search_tells_how_far_it_is():
-    with Reading(users=1, settings={"imap_progress_time": "1s", "imap_command_size_limit": "1000000"}) as mail:
+    with Reading(users=1, settings={"imap_search_index": "no", "imap_progress_time": "1s", "imap_command_size_limit": "1000000"}) as mail:
         c = Client(mail, n=1)
         c.has("INPROGRESS")
         for i in range(130):

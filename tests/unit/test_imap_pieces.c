@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Small pieces of the IMAP session: PARTIAL ranges, URLs, threads that were made to be slow, dates that don't exist. */
+/* Small pieces of the IMAP session: PARTIAL ranges, threads that were made to be slow, dates that don't exist. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
