@@ -22,11 +22,8 @@
 
 enum {
     GATHER_LIMIT = 256 * 1024, /* of a content from a descriptor; what is larger is streamed to a segment of its own */
-    HELD_LIMIT = 16 << 20,     /* of all of them; then the next waits */
     ENVELOPE_SPARE = 8 * 1024, /* by which an envelope grows at most between here and the end */
 };
-
-static const usec_t CONTENT_TIME = SECONDS(600); /* between two pieces of a content */
 
 int
 message_refuse(struct message *m, int code, const char *enhanced, const char *fmt, ...)
@@ -103,6 +100,13 @@ sender_is_gone(struct message *m, const struct err *err)
     return message_refuse(m, 451, "4.3.0", "Error: content not complete");
 }
 
+static int
+too_slow(struct message *m, const struct err *err)
+{
+    log_warning("%s: %s", m->envelope->queue_id, err->text);
+    return message_refuse(m, 451, "4.3.2", "Error: %s", err->text);
+}
+
 /* Says what kept the message from being stored. */
 static int
 not_stored(struct message *m, const struct err *err)
@@ -121,9 +125,11 @@ next_piece(struct message *m, struct slice *piece)
 {
     struct err err;
 
-    stream_set_deadline(m->stream, loop_now() + CONTENT_TIME);
+    if (room_wait(&m->room, m->stream, &err) < 0)
+        return err.kind == ERR_TEMP ? too_slow(m, &err) : sender_is_gone(m, &err);
     if (content_stream_receive(m->stream, &m->stream_left, piece, &err) < 0)
         return sender_is_gone(m, &err);
+    room_count(&m->room, piece->len);
     if (piece->len == 0)
         stream_free(&m->stream);
     return characters_filter(m, piece, &m->filtered);
@@ -331,23 +337,12 @@ take_in(struct message *m, struct buf *gathered, struct buf *encoded, struct jou
     return store(m, encoded, place) < 0 && !is_discarded(m) ? -1 : 0;
 }
 
-/* Contents in memory have a limit; who comes with a descriptor can wait. */
-static int may_wait
-wait_for_room(struct message *m)
-{
-    struct err err;
-
-    while (server.held + GATHER_LIMIT > HELD_LIMIT)
-        if (task_wait(&server.room, NO_DEADLINE, &err) < 0)
-            return sender_is_gone(m, &err);
-    return 0;
-}
-
 static void may_wait
 process(struct message *m, struct link_message *in)
 {
     struct journal_place place = {.length = 0};
     struct buf gathered = {0}, encoded = {0};
+    struct err err;
     bool from_stream = in->fd_count > 0;
     int result = 0;
 
@@ -356,8 +351,7 @@ process(struct message *m, struct link_message *in)
         m->stream = stream_new(in->fds[0]);
         stream_set_bulk(m->stream, true);
         in->fds[0] = in->fds[--in->fd_count]; /* now the stream's */
-        result = wait_for_room(m);
-        server.held += GATHER_LIMIT;
+        result = room_take(&m->room, &err) < 0 ? sender_is_gone(m, &err) : 0;
     }
     if (result == 0)
         result = take_in(m, &gathered, &encoded, &place);
@@ -370,8 +364,7 @@ process(struct message *m, struct link_message *in)
         message_refuse(m, 250, "2.0.0", "Ok: queued as %s", m->envelope->queue_id);
     }
     if (from_stream) {
-        server.held -= GATHER_LIMIT;
-        task_wake_one(&server.room);
+        room_leave(&m->room);
         stream_free(&m->stream);
     }
     mime_walk_free(&m->walk);

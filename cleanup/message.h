@@ -9,6 +9,7 @@
 #include <sys/uio.h>
 
 #include "cleanup/measure.h"
+#include "cleanup/room.h"
 #include "lib/base/arena.h"
 #include "lib/base/buf.h"
 #include "lib/base/compiler.h"
@@ -39,6 +40,7 @@ struct message {
     struct slice front;
     struct stream *stream; /* NULL: front is all */
     uint32_t stream_left;
+    struct room room; /* for the stream */
 
     /* What becomes of the front: pieces of it and of what is added, in wire form. */
     struct iovec *pieces;

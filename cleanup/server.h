@@ -29,8 +29,6 @@ struct server {
 
     unsigned messages;         /* being taken in */
     struct task_cond taken_in; /* one less */
-    size_t held;               /* bytes of contents that messages from descriptors hold in memory */
-    struct task_cond room;     /* it became less */
     bool stopping;             /* qmgr says that the system stops: take nothing more */
 };
 

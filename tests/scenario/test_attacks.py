@@ -334,3 +334,37 @@ def test_public_sockets_bear_rubbish(make_mail, sink):
     assert send("a@src.test", ["b@far.test"], HEAD, port=mail.port).code == 250
     sink.wait_count(1, 40)
     assert not mail.complaints()
+
+
+def test_slow_contents_keep_nobody_waiting(make_mail, sink):
+    """G6: as many as cleanup takes at once, that come a line a second or not at all; one that comes as it should gets through beside them."""
+    mail = make_mail(relay=sink, settings={"smtpd_client_connection_count_limit": "0", "smtpd_timeout": "600s"})
+    end, slow = threading.Event(), [Client(mail.port, timeout=120) for _ in range(70)]
+    try:
+        for client in slow:
+            client.ehlo()
+            for command, code in (("MAIL FROM:<a@src.test>", 250), ("RCPT TO:<b@far.test>", 250), ("DATA", 354)):
+                assert client.cmd(command).code == code
+            client.raw(b"Subject: slow\r\n\r\n" + (b"x" * 70 + b"\r\n") * 2000)
+
+        def drip():
+            while not end.wait(1):
+                for client in slow[::2]:
+                    client.raw(b"slow\r\n")
+        dripping = threading.Thread(target=drip)
+        dripping.start()
+        with Client(mail.port, timeout=120) as client:
+            client.ehlo()
+            assert client.send("a@src.test", ["b@far.test"], b"Subject: good\r\n\r\n" + (b"y" * 70 + b"\r\n") * 3000).code == 250
+        end.set()
+        dripping.join()
+        for client in slow:
+            client.raw(b".\r\n")
+        codes = [(reply.code, reply.enhanced) for reply in (client.read_reply() for client in slow)]
+    finally:
+        end.set()
+        for client in slow:
+            client.close()
+    assert set(codes) <= {(250, "2.0.0"), (451, "4.3.2")}
+    assert 1 <= codes.count((451, "4.3.2"))
+    sink.wait_count(codes.count((250, "2.0.0")) + 1, 120)
