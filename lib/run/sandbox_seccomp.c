@@ -450,7 +450,8 @@ sandbox_seccomp(unsigned calls, struct err *err)
     if (compiled.program.len > 0 && compiled.calls == calls) {
         if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &compiled.program) == 0)
             return 0;
-        return err_errno(err, "seccomp");
+        if (errno != EINVAL) /* it was cut short on its way here: made anew */
+            return err_errno(err, "seccomp");
     }
     scmp_filter_ctx filter = make_filter(calls, err);
     if (!filter)

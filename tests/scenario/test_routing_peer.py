@@ -93,6 +93,8 @@ def fates(target, settings):
                     found = FATE.search(line) if f" {ident}: to=<" in line else None
                     if found:
                         program, address, relay, dsn, status, why = found.groups()
+                        if re.search("address resolver failure|fail:broken", why):
+                            why = "a table fails"  # we say which
                         result[sender, address] = (program, relay, dsn, status, why)
     return result
 

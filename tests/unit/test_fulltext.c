@@ -76,8 +76,9 @@ make_text(char *text, unsigned letters)
 {
     size_t len = (size_t)(rand() % (TEXT - 40)) + 20;
     for (size_t i = 0; i < len; i++)
-        text[i] = rand() % 60 == 0 ? (char)(rand() % 255 + 1)
-                                   : (char)(rand() % 6 == 0 ? ' ' : 'a' + (unsigned)rand() % letters);
+        text[i] = (char)(rand() % 60 == 0  ? (unsigned)rand() % 255 + 1
+                         : rand() % 6 == 0 ? ' '
+                                           : 'a' + (unsigned)rand() % letters);
     text[len] = '\0';
 }
 
