@@ -5,14 +5,15 @@
 #include "lib/run/task.h"
 
 enum {
-    PLACES = 64,           /* 256 KiB that are gathered and two buffers of a segment for each, at most */
-    LEAST_RATE = 2 * 1024, /* bytes a second */
+    PLACES = 64,        /* 256 KiB that are gathered and two buffers of a segment for each, at most */
+    ENOUGH = 20 * 1024, /* bytes for so much waiting: */
 };
 
+static const usec_t MEASURED = SECONDS(10);
 static const usec_t LONGEST = SECONDS(600); /* between two pieces */
-static const usec_t MEASURED = SECONDS(10); /* over so much waiting */
 static const usec_t LOOK = SECONDS(1);      /* whether somebody else waits */
 
+/* One who was woken still counts as waiting, until it runs: its place is not for who comes meanwhile. */
 static struct {
     unsigned taken, waiting;
     struct task_cond left;
@@ -21,19 +22,14 @@ static struct {
 int may_wait
 room_take(struct room *room, struct err *err)
 {
-    int result = 0;
+    int result;
 
-    if (rooms.taken == PLACES || rooms.waiting > 0) {
+    if (rooms.taken + rooms.waiting >= PLACES) {
         rooms.waiting++;
-        do
-            result = task_wait(&rooms.left, NO_DEADLINE, err);
-        while (result == 0 && rooms.taken == PLACES);
+        result = task_wait(&rooms.left, NO_DEADLINE, err);
         rooms.waiting--;
-    }
-    if (result < 0) {
-        if (rooms.taken < PLACES)
-            task_wake_one(&rooms.left); /* it may have been for us */
-        return -1;
+        if (result < 0)
+            return -1;
     }
     rooms.taken++;
     *room = (struct room){.is_taken = true};
@@ -59,9 +55,9 @@ room_count(struct room *room, size_t bytes)
 static void
 measure(struct room *room)
 {
-    if (room->waited < MEASURED)
+    if (room->waited < MEASURED && room->bytes < ENOUGH)
         return;
-    room->is_slow = room->bytes < (size_t)(room->waited / SECONDS(1)) * LEAST_RATE;
+    room->is_slow = room->bytes < ENOUGH;
     room->bytes = 0;
     room->waited = 0;
 }

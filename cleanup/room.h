@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cleanup/room.h: places for contents that come through descriptors. Each costs memory for as long as it comes, so there are only so many, and who
  * comes when all are taken waits, in the order of coming. Senders can be slow, or mean to be: while somebody waits, a content that comes
- * at less than 2 KiB a second (over ten seconds in which we waited for it) loses its place. */
+ * at less than 2 KiB a second (that did not bring 20 KiB in the last ten seconds in which we waited for it) loses its place. */
 #ifndef CLEANUP_ROOM_H
 #define CLEANUP_ROOM_H
 
