@@ -319,7 +319,8 @@ bury(struct child *child, int status)
     s->child_count--;
     free(child->program);
     free(child);
-    if (s->conf && s->conf->wakeup > 0 && (crashed || told) && !handed_over && !s->stopping)
+    /* Of what it did last it may have told nobody. */
+    if (s->conf && s->conf->wakeup > 0 && (crashed || told || handed_over) && !s->stopping)
         service_wake(s);
     service_update(s);
     service_free_if_gone(s);

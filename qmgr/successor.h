@@ -3,7 +3,7 @@
 #ifndef QMGR_SUCCESSOR_H
 #define QMGR_SUCCESSOR_H
 
-/* We have put something into incoming/ for it. Calls of the same moment are one. */
+/* We have put something into incoming/ for it. Calls of the same moment are one. If we end before it is said, master says it. */
 void successor_poke(void);
 
 #endif
