@@ -13,7 +13,7 @@
 
 enum {
     READ_SIZE = 65536,
-    MODE_FLUSHED = 0740, /* qmgr tries it although its destination was dead */
+    MODE_FLUSH = 0040, /* qmgr tries it although its destination was dead */
 };
 
 static const char *
@@ -103,6 +103,7 @@ static int
 send_one(const struct queue_dir *dir, struct arena *arena, const char *queue_id, bool *found, struct err *err)
 {
     const char *path = queue_dir_path(dir, arena, "deferred", queue_id);
+    struct stat st;
     int fd;
 
     *found = false;
@@ -110,7 +111,8 @@ send_one(const struct queue_dir *dir, struct arena *arena, const char *queue_id,
         return errno == ENOENT ? 0 : err_errno(err, "set time of %s", path);
     fd = openat(dir->fd, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (fd >= 0) {
-        (void)!fchmod(fd, MODE_FLUSHED);
+        if (fstat(fd, &st) == 0)
+            (void)!fchmod(fd, (st.st_mode & 0777) | MODE_FLUSH); /* it may have postsuper's "return it" */
         close(fd);
     }
     return queue_dir_move(dir, "deferred", "incoming", queue_id, NULL, found, err);

@@ -105,6 +105,7 @@ test_what_is_sent(void **state)
     (void)state;
     put("deferred/AB12", "one");
     put("deferred/CD34", "two");
+    assert_int_equal(fchmodat(dir.fd, "deferred/CD34", 0710, 0), 0); /* postsuper -e */
     put("deferred/EF56", "another's");
     /* Ids twice, of messages that are gone, what is no id, what would lead elsewhere, a line cut off. */
     put("flush/site_test", "AB12\n99\nAB12\n../incoming/x\n\nnot an id\nCD34\nEF5");
@@ -117,6 +118,8 @@ test_what_is_sent(void **state)
     assert_string_equal(get("flush/site_test"), "");
     assert_int_equal(fstatat(dir.fd, "incoming/AB12", &st, 0), 0);
     assert_int_equal(st.st_mode & 07777, 0740);
+    assert_int_equal(fstatat(dir.fd, "incoming/CD34", &st, 0), 0);
+    assert_int_equal(st.st_mode & 07777, 0750);
 
     site_log_send_message(&dir, "EF56", &outcome);
     site_log_send_message(&dir, "EF56", &outcome);
