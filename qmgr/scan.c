@@ -29,6 +29,8 @@ enum {
 };
 
 #define ROOM_WAIT       SECONDS(1)
+#define FILING_TIME     SECONDS(5) /* for a job of the pool to tell what it did */
+#define FILING_PAUSE    (5 * 1000)
 #define LOOK_AFTER_TIME SECONDS(5) /* at what a predecessor has in hand */
 
 static const struct queue_dir *dir;
@@ -230,6 +232,21 @@ take_up(struct slice_job *job, struct picked *picked)
     active_take_up(picked->message);
 }
 
+/* The files of messages that are put away just now: what was found may be such a file, whose directory is yet to be synced.
+ * It is to be taken up like the others, so we wait until it is not in hand any more. */
+static void may_wait
+wait_for_filing(const struct slice_job *job)
+{
+    usec_t deadline = loop_now() + FILING_TIME;
+    const struct message *message;
+    struct err err;
+
+    for (unsigned i = 0; i < job->count; i++)
+        while ((message = message_find(job->files[i].id)) && message->filing)
+            if (loop_now() >= deadline || task_sleep(FILING_PAUSE, &err) < 0)
+                return;
+}
+
 /* -1: the system stops. */
 static int may_wait
 do_slice(struct queue_scan *scan, struct err *err)
@@ -244,6 +261,7 @@ do_slice(struct queue_scan *scan, struct err *err)
     task_run_blocking(look, job);
     if (job->failed)
         log_warning("scan of queue %s: %s", scan->queue, job->err.text);
+    wait_for_filing(job);
     for (unsigned i = 0; i < job->count; i++) {
         job->files[i].skip = message_find(job->files[i].id) != NULL;
         if (job->files[i].skip)

@@ -148,6 +148,21 @@ def test_deferred_file_says_why_and_when(make_mail, sink):
     assert not mail.complaints()
 
 
+@pytest.mark.skipif(bool(inject.unavailable()), reason="no injection")
+def test_flush_reaches_a_message_whose_file_is_only_just_there(make_mail, sink):
+    """The directory is not synced yet, so qmgr still has it in hand."""
+    sink.on("rcpt", reply("451 4.2.0 later"), times=1)
+    mail = make_mail(start=False, relay=sink, wrap=["qmgr"], settings={"minimal_backoff_time": "1000s", "maximal_backoff_time": "2000s", "queue_run_delay": "1000s"})
+    inject.arm(mail, "qmgr", "-e trace=fsync -e inject=fsync:delay_exit=1500000")
+    mail.start()
+    submit(mail)
+    mail.wait(lambda: files(mail, "deferred"), what="a file in deferred")
+    mail.flush()
+    sink.wait_count(1)
+    mail.wait(lambda: mail.queued() == 0, what="an empty queue")
+    assert not mail.complaints()
+
+
 def test_partly_delivered_message_keeps_what_is_done(make_mail, sink):
     sink.on("rcpt", reply("451 4.2.0 later"), match=b"late@")
     mail = make_mail(relay=sink, settings={"minimal_backoff_time": "100s", "maximal_backoff_time": "200s"})
