@@ -9,9 +9,8 @@ is_separator(char c)
     return text_is_space(c) || c == ',';
 }
 
-/* The index of the brace that closes the one which text begins with; text.len if there is none. */
-static size_t
-find_close(struct slice text)
+size_t
+list_find_close(struct slice text)
 {
     unsigned level = 0;
     for (size_t i = 0; i < text.len; i++) {
@@ -35,7 +34,7 @@ list_next(struct slice *rest, struct slice *item, bool *braced, struct err *err)
     if (*rest->ptr != '{')
         return slice_word(rest, ", \t\r\n\v\f", item) ? 1 : 0;
 
-    size_t close = find_close(*rest);
+    size_t close = list_find_close(*rest);
     if (close == rest->len)
         return err_set(err, ERR_SYNTAX, "missing '}' in \"%.*s\"", SLICE_ARG(*rest));
     if (close + 1 < rest->len && !is_separator(rest->ptr[close + 1]))

@@ -13,4 +13,7 @@
  * braces, *item is what stands inside, without the blanks at its ends; *braced (may be NULL) tells. */
 int list_next(struct slice *rest, struct slice *item, bool *braced, struct err *) MUST_USE;
 
+/* The index of the brace that closes the one which text begins with; text.len if there is none. */
+size_t list_find_close(struct slice text);
+
 #endif

@@ -10,6 +10,7 @@
 #include "lib/base/text.h"
 #include "lib/conf/cf_file.h"
 #include "lib/conf/expand.h"
+#include "lib/conf/list.h"
 #include "lib/conf/main_cf.h"
 
 static const char blanks[] = " \t\r\n\v\f";
@@ -144,34 +145,48 @@ parse_fields(struct parser *p, struct master_service *service)
 
 /* --- arguments --- */
 
+/* For services an error, for who edits a warning. */
+static int
+complain(struct parser *p)
+{
+    if (p->rigour == MASTER_CF_STRICT)
+        return -1;
+    add_warning(p, arena_printf(p->arena, "master.cf: %s", p->err->text));
+    return 0;
+}
+
+/* How long the word is that text begins with; blanks in braces are part of it. */
+static size_t
+word_len(struct slice text)
+{
+    int level = 0;
+    size_t i = 0;
+    for (; i < text.len && (level > 0 || !memchr(blanks, text.ptr[i], sizeof(blanks) - 1)); i++)
+        level += (text.ptr[i] == '{') - (text.ptr[i] == '}');
+    return i;
+}
+
 /* The next word, or what stands in braces, which may hold braces in pairs. */
 static int
 cut_argument(struct parser *p, struct slice *rest, const char **argument)
 {
-    unsigned level = 0;
+    struct slice inside = {0};
     *rest = slice_trim(*rest);
     if (rest->len == 0 || *rest->ptr != '{') {
-        struct slice word = {0};
-        *argument = slice_word(rest, blanks, &word) ? arena_strndup(p->arena, word.ptr, word.len) : NULL;
+        *argument = slice_word(rest, blanks, &inside) ? arena_strndup(p->arena, inside.ptr, inside.len) : NULL;
         return 0;
     }
-    for (size_t i = 0; i < rest->len; i++) {
-        if (rest->ptr[i] == '{')
-            level++;
-        else if (rest->ptr[i] == '}' && --level == 0) {
-            struct slice inside = slice_trim(slice_make(rest->ptr + 1, i - 1));
-            *argument = arena_strndup(p->arena, inside.ptr, inside.len);
-            *rest = slice_make(rest->ptr + i + 1, rest->len - i - 1);
-            return 0;
-        }
-    }
-    err_set(p->err, ERR_SYNTAX, "missing '}' in \"%.*s\"", SLICE_ARG(*rest));
-    if (p->rigour == MASTER_CF_STRICT)
+    size_t close = list_find_close(*rest);
+    size_t end = close < rest->len ? word_len(*rest) : rest->len;
+    if (close == rest->len)
+        err_set(p->err, ERR_SYNTAX, "missing '}' in \"%.*s\"", SLICE_ARG(*rest));
+    else if (close + 1 < end)
+        err_set(p->err, ERR_SYNTAX, "syntax error after '}' in \"%.*s\"", (int)end, rest->ptr);
+    if (close + 1 != end && complain(p) < 0)
         return -1;
-    add_warning(p, arena_printf(p->arena, "master.cf: %s", p->err->text));
-    struct slice inside = slice_trim(slice_make(rest->ptr + 1, rest->len - 1));
+    inside = slice_trim(slice_make(rest->ptr + 1, close - 1));
     *argument = arena_strndup(p->arena, inside.ptr, inside.len);
-    *rest = slice_make(NULL, 0);
+    *rest = slice_make(rest->ptr + end, rest->len - end);
     return 0;
 }
 

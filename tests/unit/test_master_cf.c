@@ -60,6 +60,10 @@ static const struct {
     {"[]:25 inet - - n - - x", "file master.cf: line 1: bad service field: \"[]:25\""},
     {"host: inet - - n - - x", "file master.cf: line 1: bad service field: \"host:\""},
     {"a unix - - n - - x { a b", "file master.cf: line 1: missing '}' in \"{ a b\""},
+    {"a unix - - n - - x -o{a=b}-o{c=d}-o{e=f}",
+     "file master.cf: line 1: syntax error after '}' in \"{a=b}-o{c=d}-o{e=f}\""},
+    {"a unix - - n - - x {a}{b}{c d}{e} f", "file master.cf: line 1: syntax error after '}' in \"{a}{b}{c d}{e}\""},
+    {"a unix - - n - - x -o{a=b} -o{c = d} {e}", "a unix 1 1 0 0 100 x [-o][a=b][-o][c=d][e](a=b)(c=d);"},
     {"  a unix - - n - - x", ""},
 };
 
