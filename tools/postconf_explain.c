@@ -46,7 +46,7 @@ kind_text(struct postconf *pc, const struct param *param)
     case PARAM_TIME:
         return arena_printf(pc->arena, "time (s, m, h, d, w; a bare number is in %c)%s", param->unit,
                             range_text(pc, param));
-    case PARAM_CHOICE: return arena_printf(pc->arena, "one of %s", param->detail);
+    case PARAM_CHOICE: return arena_printf(pc->arena, "one of %s", param->choices);
     case PARAM_RAW: return "text, in which $names are not parameters";
     default: return "text";
     }
@@ -56,9 +56,10 @@ static void
 print_status(const struct param *param)
 {
     if (param->status == PARAM_NO_EFFECT)
-        printf("    effect:   none: %s\n", param->detail);
+        printf("    effect:   none: %s\n", param->reason);
     else if (param->status == PARAM_NOT_YET)
-        printf("    effect:   none yet; in a later version\n");
+        printf("    effect:   %s%s\n",
+               *param->reason ? "in a later version; until then: " : "none yet; in a later version", param->reason);
 }
 
 static void

@@ -21,9 +21,10 @@ tell_effect(const struct scope *scope, const char *name)
 {
     struct param param = param_at((unsigned)param_find(slice_from(name)));
     if (param.status == PARAM_NO_EFFECT)
-        say_warning("%s: parameter %s has no effect: %s", scope_place(scope, name), name, param.detail);
+        say_warning("%s: parameter %s has no effect: %s", scope_place(scope, name), name, param.reason);
     if (param.status == PARAM_NOT_YET && strcmp(conf_raw(scope->conf, name), param.text) != 0)
-        say_warning("%s: parameter %s has no effect yet", scope_place(scope, name), name);
+        say_warning("%s: parameter %s %s%s", scope_place(scope, name), name,
+                    *param.reason ? "does not work yet: " : "has no effect yet", param.reason);
 }
 
 static void

@@ -396,13 +396,13 @@ renamed(const struct conf *conf, struct arena *arena, const char *name)
 static int
 check_choice(const struct param *param, const char *value, struct err *err)
 {
-    struct slice words = slice_from(param->detail), word;
+    struct slice words = slice_from(param->choices), word;
     if (!*value)
         return 0;
     while (slice_cut(&words, ',', &word))
         if (slice_equal_text(word, value))
             return 0;
-    return err_set(err, ERR_SYNTAX, "bad value: %s = %s (known: %s)", param->name, value, param->detail);
+    return err_set(err, ERR_SYNTAX, "bad value: %s = %s (known: %s)", param->name, value, param->choices);
 }
 
 char *

@@ -43,7 +43,8 @@ param_at(unsigned index)
     return (struct param){
         .name = param_texts + row->name,
         .text = param_texts + row->text,
-        .detail = param_texts + row->detail,
+        .choices = param_texts + row->choices,
+        .reason = param_texts + row->reason,
         .kind = (enum param_kind)row->kind,
         .status = (enum param_status)row->status,
         .unit = row->unit,

@@ -12,15 +12,16 @@ enum param_kind { PARAM_BOOL, PARAM_INT, PARAM_TIME, PARAM_STRING, PARAM_CHOICE,
 
 enum param_status {
     PARAM_WORKS,
-    PARAM_NO_EFFECT, /* accepted, and never does anything; detail says why */
+    PARAM_NO_EFFECT, /* accepted, and never does anything; reason says why */
     PARAM_NOT_YET,   /* accepted, and will do something in a later version */
 };
 
 /* A row; the texts are constants. */
 struct param {
     const char *name;
-    const char *text;   /* the default, as in main.cf */
-    const char *detail; /* PARAM_CHOICE: the words, separated by commas; PARAM_NO_EFFECT: why. Else "" */
+    const char *text;    /* the default, as in main.cf */
+    const char *choices; /* PARAM_CHOICE: what it may be, separated by commas; else "" */
+    const char *reason;  /* PARAM_NO_EFFECT: why; PARAM_NOT_YET: what is done until then, or "": nothing; else "" */
     enum param_kind kind;
     enum param_status status;
     char unit;         /* PARAM_TIME: s m h d w */

@@ -8,7 +8,7 @@
 #include "lib/conf/param.h"
 
 struct param_row {
-    uint32_t name, text, detail; /* offsets into param_texts */
+    uint32_t name, text, choices, reason; /* offsets into param_texts */
     uint8_t kind, status;
     char unit;
     int64_t low, high;

@@ -55,8 +55,9 @@ function read_texts(    line, of, again) {
     since[count] = $5
     status[count] = $6
     help[count] = $7
-    if ($6 !~ /^(works|not yet|no effect: .+)$/)
+    if ($6 !~ /^(works|not yet(: .+)?|no effect: .+)$/)
         complain("unknown status")
+    reason[count] = sub(/: .*/, "", status[count]) ? substr($6, length(status[count]) + 3) : ""
     count++
 }
 
@@ -68,9 +69,9 @@ function complain(what) {
 function set_range(i, range,    ends) {
     low[i] = "INT64_MIN"
     high[i] = "INT64_MAX"
-    detail[i] = ""
+    choices[i] = ""
     if (kind[i] == "choice") {
-        detail[i] = range
+        choices[i] = range
     } else if (range != "") {
         if (split(range, ends, /\.\./) != 2)
             complain("bad range " range)
@@ -161,23 +162,28 @@ function print_table(    i, s) {
         printf "    char n%d[sizeof(%s)];\n", i, literal(name[i])
         if (text[i] != "")
             printf "    char t%d[sizeof(%s)];\n", i, literal(text[i])
-        if (detail[i] != "" || status[i] ~ /^no effect: /)
-            printf "    char d%d[sizeof(%s)];\n", i, literal(detail_of(i))
+        if (choices[i] != "")
+            printf "    char w%d[sizeof(%s)];\n", i, literal(choices[i])
+        if (reason[i] != "")
+            printf "    char r%d[sizeof(%s)];\n", i, literal(reason[i])
     }
     printf "};\n\nstatic const struct texts texts = {\n    \"\",\n"
     for (i = 0; i < count; i++) {
         printf "    %s,\n", literal(name[i])
         if (text[i] != "")
             printf "    %s,\n", literal(text[i])
-        if (detail[i] != "" || status[i] ~ /^no effect: /)
-            printf "    %s,\n", literal(detail_of(i))
+        if (choices[i] != "")
+            printf "    %s,\n", literal(choices[i])
+        if (reason[i] != "")
+            printf "    %s,\n", literal(reason[i])
     }
     printf "};\n\nconst char *const param_texts = (const char *)&texts;\n\nconst struct param_row param_rows[] = {\n"
     for (i = 0; i < count; i++) {
         s = status[i] == "works" ? "PARAM_WORKS" : status[i] == "not yet" ? "PARAM_NOT_YET" : "PARAM_NO_EFFECT"
-        printf "    {offsetof(struct texts, n%d), %s, %s, PARAM_%s, %s, '%s', %s, %s},\n", i,
+        printf "    {offsetof(struct texts, n%d), %s, %s, %s, PARAM_%s, %s, '%s', %s, %s},\n", i,
             text[i] == "" ? "0" : "offsetof(struct texts, t" i ")",
-            detail_of(i) == "" ? "0" : "offsetof(struct texts, d" i ")",
+            choices[i] == "" ? "0" : "offsetof(struct texts, w" i ")",
+            reason[i] == "" ? "0" : "offsetof(struct texts, r" i ")",
             toupper(kind[i]), s, unit[i], low[i], high[i]
     }
     printf "};\n\nconst unsigned param_row_count = %d;\n", count
@@ -194,14 +200,6 @@ function print_helps(    i) {
         printf "    {%s, %s, %s,\n     %s},\n", literal(s), literal(since[i]), literal(help[i]), literal(long_text[name[i]])
     }
     printf "};\n"
-}
-
-function detail_of(i) {
-    if (detail[i] != "")
-        return detail[i]
-    if (status[i] ~ /^no effect: /)
-        return substr(status[i], 12)
-    return ""
 }
 
 # Text for the manual page: backslashes, hyphens and leading dots mean something else to the formatter.
@@ -240,7 +238,7 @@ function page_kind(i) {
     if (kind[i] == "time")
         return "time in " unit[i] page_range(i)
     if (kind[i] == "choice")
-        return page_text(detail[i])
+        return page_text(choices[i])
     return ""
 }
 
@@ -263,6 +261,8 @@ function print_entry(i,    s, n, j, paragraphs) {
         for (j = 1; j <= n; j++)
             printf ".sp\n%s\n", page_text(paragraphs[j])
     }
+    if (status[i] == "not yet" && reason[i] != "")
+        printf ".br\nUntil it works: %s.\n", page_text(reason[i])
     if (readers[i] != " - ")
         printf ".br\nRead by:%s\n", page_text(readers[i])
 }
@@ -274,9 +274,9 @@ function print_page(    i) {
             print_entry(i)
     printf ".SH \"PARAMETERS WITHOUT EFFECT\"\nThese are accepted; setting them changes nothing.\n"
     for (i = 0; i < count; i++)
-        if (status[i] ~ /^no effect/)
-            printf ".TP\n.B %s\n%s\n", page_text(name[i]), page_text(substr(status[i], 12))
-    printf ".SH \"PARAMETERS WITHOUT EFFECT YET\"\nThese are known and shown, and will work in a later version; \\fBpostfix check\\fR names those that are set.\n"
+        if (status[i] == "no effect")
+            printf ".TP\n.B %s\n%s\n", page_text(name[i]), page_text(reason[i])
+    printf ".SH \"PARAMETERS WITHOUT EFFECT YET\"\nThese are known and shown, and will work in a later version (what happens until then stands with those that are not just passed over); \\fBpostfix check\\fR names those that are set.\n"
     for (i = 0; i < count; i++)
         if (status[i] == "not yet")
             print_entry(i)
