@@ -15,6 +15,8 @@
 enum whose { ROOT, OWNER };
 enum which_group { ROOT_GROUP, OWNER_GROUP, SUBMIT_GROUP };
 
+enum { HASH_LEVELS = 16 /* hash_queue_depth, at most */ };
+
 /* Below the queue directory. The modes are Postfix's, so that either may run on the queue. */
 static const struct directory {
     const char *name;
@@ -209,23 +211,39 @@ check_files(struct control *c, const char *directory)
         closedir(entries);
 }
 
+/* All that lies in the directory `name` of `parent`, or below it in as many levels of directories. */
+static void
+check_owned(struct control *c, int parent, const char *name, const char *path, unsigned levels)
+{
+    int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *entries = fd < 0 ? NULL : fdopendir(fd);
+    struct dirent *entry;
+    struct stat st;
+    if (!entries) {
+        if (fd >= 0)
+            close(fd);
+        return;
+    }
+    while ((entry = readdir(entries))) {
+        if (*entry->d_name == '.' || fstatat(fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+            continue;
+        if (st.st_uid != c->owner)
+            say_warning("not owned by %s: %s/%s", c->settings.mail_owner, path, entry->d_name);
+        if (S_ISDIR(st.st_mode) && levels > 0)
+            check_owned(c, fd, entry->d_name, arena_printf(c->arena, "%s/%s", path, entry->d_name), levels - 1);
+    }
+    closedir(entries);
+}
+
 /* What is in the queue is its owner's: mail of somebody else's is not delivered. pid and the like are root's. */
 static void
 check_queued(struct control *c)
 {
     static const char *const of_owner[] = {"active", "bounce",   "corrupt", "defer", "deferred", "flush",
                                            "hold",   "incoming", "journal", "saved", "trace"};
-    struct stat st;
     for (size_t i = 0; i < ARRAY_LEN(of_owner) && c->privileged; i++) {
-        const char *directory = arena_printf(c->arena, "%s/%s", c->settings.queue_directory, of_owner[i]);
-        DIR *entries = opendir(directory);
-        struct dirent *entry;
-        while (entries && (entry = readdir(entries)))
-            if (*entry->d_name != '.' && fstatat(dirfd(entries), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-                st.st_uid != c->owner)
-                say_warning("not owned by %s: %s/%s", c->settings.mail_owner, directory, entry->d_name);
-        if (entries)
-            closedir(entries);
+        const char *path = arena_printf(c->arena, "%s/%s", c->settings.queue_directory, of_owner[i]);
+        check_owned(c, AT_FDCWD, path, path, HASH_LEVELS);
     }
 }
 

@@ -103,6 +103,19 @@ def test_check_makes_directories_and_warns_of_others_owners(make_mail):
     assert "writable" not in postfix(mail, "check").stdout
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs files of two users")
+def test_check_names_queue_files_of_others_at_any_depth(make_mail):
+    mail = make_mail()
+    mail.stop()
+    os.makedirs(f"{mail.spool}/deferred/A/B")
+    for name, uid in (("A", mail.uid), ("A/B", mail.uid), ("A/B/AB1", 0), ("A/A2", mail.uid)):
+        if not os.path.isdir(f"{mail.spool}/deferred/{name}"):
+            open(f"{mail.spool}/deferred/{name}", "w", encoding="ascii").close()
+        os.chown(f"{mail.spool}/deferred/{name}", uid, -1)
+    said = postfix(mail, "check").stdout
+    assert re.findall(r"not owned by \S+: (\S+)", said) == [f"{mail.spool}/deferred/A/B/AB1"]
+
+
 def test_a_link_in_the_place_of_a_queue_directory_is_refused(make_mail, tmp_path):
     mail = make_mail()
     mail.stop()
