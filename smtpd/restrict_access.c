@@ -11,7 +11,7 @@ make_query(struct access_check *check, const char *table, const char *subject, c
     return (struct access_query){.check = check, .table = table, .subject = subject, .kind = kind};
 }
 
-/* A host by its name, unless that is "unknown", and by its address. */
+/* A host by its name, be it "unknown", and by its address. */
 static enum access may_wait
 check_host(const struct access_query *query, const char *name)
 {

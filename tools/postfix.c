@@ -55,7 +55,8 @@ ask_postconf(struct control *c, bool json)
     static const char *const words[] = {"-H", "-n", NULL};
     char **argv = command_arguments(c, "postconf", words);
     FILE *said = json ? tmpfile() : NULL;
-    char line[2048];
+    char *line = NULL;
+    size_t size = 0;
     if (access(argv[0], X_OK) < 0 || (json && !said))
         return 0;
     fflush(stdout);
@@ -72,10 +73,11 @@ ask_postconf(struct control *c, bool json)
     close(errors);
     if (said)
         rewind(said);
-    while (said && fgets(line, sizeof line, said)) {
+    while (said && getline(&line, &size, said) > 0) {
         line[strcspn(line, "\n")] = '\0';
         tell_line(c, line);
     }
+    free(line);
     if (said)
         fclose(said);
     return result != 0;

@@ -33,7 +33,7 @@ is_among(const char *words, struct slice word)
 {
     struct slice rest = slice_from(words), known;
     while (slice_word(&rest, " ", &known))
-        if (known.len == word.len && strncasecmp(known.ptr, word.ptr, word.len) == 0)
+        if (slice_equal_fold(known, word))
             return true;
     return false;
 }
@@ -90,7 +90,7 @@ check_tls_versions(const struct scope *scope, const char *value, const char *det
     return make_context(&settings, err);
 }
 
-/* detail: what stands in place of "cert" in the parameter of its key. */
+/* detail: the parameter of its key. */
 static int
 check_certificate(const struct scope *scope, const char *value, const char *detail, struct err *err)
 {
@@ -153,7 +153,7 @@ is_class(const struct scope *scope, struct slice name)
     const char *classes = conf_string(scope->conf, scope->c->arena, "smtpd_restriction_classes", &err);
     struct slice rest = slice_from(classes), word;
     while (slice_word(&rest, ", \t\r\n", &word))
-        if (word.len == name.len && memcmp(word.ptr, name.ptr, name.len) == 0)
+        if (slice_equal(word, name))
             return true;
     return false;
 }

@@ -36,6 +36,11 @@ class Place:
         assert done.returncode == status, done.stdout + done.stderr
         return done.stdout + done.stderr
 
+    def check_as_json(self):
+        """What is said of the configuration, and what went to standard error."""
+        done = subprocess.run([f"{TOOLS}/postfix", "-c", str(self.etc), "check", "-j"], capture_output=True, text=True, timeout=60)
+        return [json.loads(line) for line in done.stdout.splitlines()], done.stderr
+
     def setting(self, name):
         return self.run("postconf", "-qh", name).strip()
 
@@ -81,8 +86,7 @@ def test_check_tells_of_tables_that_are_missing_or_old(place):
 
 def test_check_as_json_has_an_object_on_each_line(place):
     place.write("berkeley_db_read_buffer_size = 5\ncompatibility_level = 0\n")
-    out = subprocess.run([f"{TOOLS}/postfix", "-c", str(place.etc), "check", "-j"], capture_output=True, text=True, timeout=60).stdout
-    found = [json.loads(line) for line in out.splitlines()]
+    found, _ = place.check_as_json()
     assert any(f["level"] == "warning" and "berkeley_db_read_buffer_size" in f["text"] for f in found)
     assert any("backwards-compatible default setting append_dot_mydomain=yes" in f["text"] for f in found)
 
@@ -134,11 +138,11 @@ def test_check_names_what_is_no_table(place):
 
 
 def test_check_as_json_has_postconf_warnings_too(place):
-    place.write("smptd_banner = x\n")
-    done = subprocess.run([f"{TOOLS}/postfix", "-c", str(place.etc), "check", "-j"], capture_output=True, text=True, timeout=60)
-    found = [json.loads(line) for line in done.stdout.splitlines()]
+    place.write(f"smptd_banner = x\nsmptd_hello = {'y' * 5000}\n")
+    found, errors = place.check_as_json()
     assert any(f["level"] == "warning" and f["text"].endswith("main.cf: unused parameter: smptd_banner=x") for f in found)
-    assert "unused" not in done.stderr
+    assert any("unused parameter: smptd_hello=yyy" in f["text"] for f in found)
+    assert "unused" not in errors and not [f for f in found if f["level"] == "fatal"]
 
 
 # --- postfix logrotate ---
