@@ -259,7 +259,8 @@ mailboxes_close(struct mailboxes **m)
         return;
     close_kept(*m, NULL, 0);
     fulltext_close(&(*m)->fulltext);
-    index_close(&(*m)->index); /* what else there is goes with the process */
+    (*m)->fulltext_next = NO_DEADLINE; /* who still fills it does not open it again */
+    index_close(&(*m)->index);         /* what else there is goes with the process */
     *m = NULL;
 }
 

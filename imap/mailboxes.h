@@ -41,7 +41,8 @@ int mailbox_name(struct arena *, struct slice wire, bool utf8, const char **name
 /* The name as it goes over the wire. */
 void mailbox_put_name(struct buf *, const char *name, bool utf8);
 
-/* The user's full-text index, opened when it is first asked for. It may fail whenever it is used; NULL: there is none for now. */
+/* The user's full-text index, opened when it is first asked for. It may fail whenever it is used; NULL: there is none for now. Good until
+ * the caller waits: one that failed is freed when somebody asks again. */
 struct fulltext *mailboxes_fulltext(struct mailboxes *);
 
 int mailboxes_fd(const struct mailboxes *); /* of the Maildir */

@@ -781,7 +781,8 @@ search_run(struct session *s, struct search *search, uint32_t **uids, size_t *co
             if (task_yield(err) < 0)
                 m.failed = true;
             tell_progress(s, i + 1, &told);
-            m.fills = m.fills && fulltext_is_usable(m.fulltext) && loop_now() - began < FILL_TIME;
+            m.fulltext = m.fulltext ? mailboxes_fulltext(s->mailboxes) : NULL; /* it may have failed, and gone */
+            m.fills = m.fills && m.fulltext && loop_now() - began < FILL_TIME;
         }
     }
     arena_free(&m.arena);
@@ -790,7 +791,7 @@ search_run(struct session *s, struct search *search, uint32_t **uids, size_t *co
     if (m.fulltext)
         fulltext_flush(m.fulltext);
     search_fill_hold(false);
-    if (fills && !m.fills && fulltext_is_usable(m.fulltext))
+    if (fills && !m.fills && m.fulltext && fulltext_is_usable(m.fulltext))
         search_fill_later(s->mailboxes, s->selected->name);
     return m.failed ? -1 : 0;
 }
