@@ -471,11 +471,11 @@ folder_message_size(struct folder *folder, struct folder_message *message, struc
 time_t
 folder_message_time(struct folder *folder, struct folder_message *message)
 {
-    uint32_t uid = message->uid;
+    uint32_t uid = message->uid, validity = folder_uid_validity(folder);
     if (message->arrived)
         return message->arrived;
     time_t arrived = folder->kind->time(folder, message); /* may look through the folder */
-    message = folder_find(folder, uid);
+    message = folder_uid_validity(folder) == validity ? folder_find(folder, uid) : NULL;
     if (message) {
         message->arrived = arrived;
         folder_index_learned(folder, message);

@@ -405,6 +405,37 @@ test_nothing_is_done_to_another_message(void **state)
     assert_int_equal(folder_count(folder), 4);
 }
 
+static void
+set_time(const char *name, time_t when)
+{
+    const struct timespec times[2] = {{when, 0}, {when, 0}};
+    assert_int_equal(utimensat(AT_FDCWD, at(name), times, 0), 0);
+}
+
+static void
+test_a_renamed_file_keeps_its_time(void **state)
+{
+    (void)state;
+    set_time("cur/4.d.host:2,", 1000000000);
+    open_folder();
+    move("cur/4.d.host:2,", "cur/4.d.host:2,F");
+    assert_int_equal(folder_message_time(folder, folder_find(folder, 4)), 1000000000);
+    assert_int_equal(folder_find(folder, 4)->flags, FLAG_FLAGGED);
+}
+
+static void
+test_no_message_gets_the_time_of_one_that_had_its_number(void **state)
+{
+    (void)state;
+    set_time("cur/3.c.host:2,TS", 1000000000);
+    open_folder();
+    move("cur/1.a.host:2,S", "cur/9.a.host:2,S");
+    put("dovecot-uidlist",
+        "3 V77 N5 G00000000000000000000000000000000\n1 :3.c.host\n2 :4.d.host\n3 :9.a.host\n4 :2.b.host\n");
+    assert_int_not_equal(folder_message_time(folder, folder_find(folder, 1)), 1000000000);
+    assert_int_equal(folder_message_time(folder, folder_find(folder, 1)), 1000000000);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int
@@ -425,6 +456,8 @@ main(void)
         TEST(test_flags_of_two_are_both_kept),
         TEST(test_what_somebody_wants_after_all_stays),
         TEST(test_nothing_is_done_to_another_message),
+        TEST(test_a_renamed_file_keeps_its_time),
+        TEST(test_no_message_gets_the_time_of_one_that_had_its_number),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
