@@ -314,9 +314,12 @@ folder_identify(struct folder *folder, uint32_t run, uint32_t identities[INDEX_R
             identities[slot] = folder->kind->identity(message);
         else if (message->file)
             identities[slot] = identity_of_name(message->name);
-        else if (has_asked || folder_index_names(folder, message->uid, identify_name, named))
+        else {
+            if (!has_asked)
+                (void)folder_index_names(folder, message->uid, identify_name, named);
+            has_asked = true;
             identities[slot] = named[slot];
-        has_asked = has_asked || identities[slot] != 0;
+        }
     }
 }
 
