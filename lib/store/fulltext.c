@@ -91,9 +91,11 @@ release_database(struct fulltext *ft, bool discard)
 static int
 failed(struct fulltext *ft, const char *what)
 {
-    if (ft->db)
-        log_warning("%s: full-text index: %s: %s; searches read all messages, and it is made anew", ft->path, what,
-                    sqlite3_errmsg(ft->db));
+    if (ft->db) {
+        bool by_sqlite = sqlite3_errcode(ft->db) != SQLITE_OK;
+        log_warning("%s: full-text index: %s%s%s; searches read all messages, and it is made anew", ft->path, what,
+                    by_sqlite ? ": " : "", by_sqlite ? sqlite3_errmsg(ft->db) : "");
+    }
     release_database(ft, true);
     return -1;
 }
@@ -583,12 +585,18 @@ fulltext_is_known(const struct fulltext_known *known, uint32_t uid)
 
 /* ---- trigrams ---- */
 
-/* Those with control characters (line ends too) are not kept: nobody looks for them, and there are many. */
+/* Trigrams with control characters (line ends too) are not kept: nobody looks for them, and there are many. */
+static bool
+is_control(unsigned char byte)
+{
+    return byte < 32 || byte == 127;
+}
+
 static bool
 is_kept(const unsigned char *at)
 {
     for (unsigned i = 0; i < TRIGRAM; i++)
-        if (at[i] < 32 || at[i] == 127)
+        if (is_control(at[i]))
             return false;
     return true;
 }
@@ -673,7 +681,7 @@ fulltext_add_piece(struct fulltext *ft, struct slice folded)
     uint32_t trigram = 0;
     unsigned good = 0; /* bytes behind each other that are kept */
     for (size_t i = 0; i < folded.len && !ft->is_over; i++) {
-        good = at[i] < 32 || at[i] == 127 ? 0 : good + 1;
+        good = is_control(at[i]) ? 0 : good + 1;
         trigram = (trigram << 8 | at[i]) & (TRIGRAMS - 1);
         if (good < TRIGRAM || (ft->seen[trigram / 8] >> (trigram % 8) & 1))
             continue;
@@ -753,10 +761,8 @@ fulltext_flush(struct fulltext *ft)
     if (ft->db && ft->in_transaction && run_sql(ft, "COMMIT") < 0)
         return;
     ft->in_transaction = false;
-    if (ft->db && fulltext_file_settle(ft->file, &err) < 0) {
-        log_warning("full-text index: %s", err.text);
-        failed(ft, "sync");
-    }
+    if (ft->db && fulltext_file_settle(ft->file, &err) < 0)
+        failed(ft, err.text);
     if (ft->db)
         sqlite3_db_release_memory(ft->db);
     free(ft->seen);

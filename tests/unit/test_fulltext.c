@@ -203,6 +203,20 @@ test_candidates_are_what_a_scan_finds(void **state)
 }
 
 static void
+test_others_are_not_known(void **state)
+{
+    (void)state;
+    srand(13);
+    fill_mailbox(5 * INDEX_RUN, 12);
+    struct fulltext *ft = open_it("a");
+    for (uint32_t uid = 2 * INDEX_RUN; uid < 3 * INDEX_RUN; uid++)
+        add(ft, uid);
+    assert_int_equal(count_known(ft), INDEX_RUN);
+    (void)compare_some(ft, 50);
+    fulltext_close(&ft);
+}
+
+static void
 test_quotes_and_control_characters(void **state)
 {
     struct arena *arena = arena_new();
@@ -334,6 +348,84 @@ size_of_data(char *path, size_t room)
     return st.st_size;
 }
 
+static void
+read_lock_file(char text[200])
+{
+    char path[300];
+    snprintf(path, sizeof(path), "%s/fulltext.lock", place);
+    int fd = open(path, O_RDONLY);
+    assert_true(fd >= 0);
+    ssize_t n = read(fd, text, 199);
+    assert_true(n > 0);
+    text[n] = '\0';
+    close(fd);
+}
+
+/* Another process writes pages until it is killed, and never comes to settle them. */
+static void
+write_and_be_killed(const char *path)
+{
+    struct stat before, now;
+    assert_int_equal(stat(path, &before), 0);
+    usleep(20000); /* the grain of a file's time */
+    pid_t child = fork();
+    if (child == 0) {
+        struct fulltext *ft = open_it("a");
+        for (uint32_t uid = delivered;; uid = uid > 1 ? uid - 1 : delivered)
+            add(ft, uid);
+    }
+    do {
+        assert_int_equal(waitpid(child, NULL, WNOHANG), 0);
+        usleep(1000);
+        assert_int_equal(stat(path, &now), 0);
+    } while (now.st_size == before.st_size && now.st_mtim.tv_sec == before.st_mtim.tv_sec &&
+             now.st_mtim.tv_nsec == before.st_mtim.tv_nsec);
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+}
+
+/* After a power cut the file's size and time may be the old ones: what counts is that the lock file was changed before. */
+static void
+test_a_file_says_before_it_is_written_that_it_is_not_whole(void **state)
+{
+    char path[300], before[200], after[200];
+    (void)state;
+    srand(11);
+    fill_mailbox(MESSAGES, 20);
+    struct fulltext *ft = open_it("a");
+    add_all(ft);
+    fulltext_close(&ft);
+    (void)size_of_data(path, sizeof(path));
+    read_lock_file(before);
+    write_and_be_killed(path);
+    read_lock_file(after);
+    assert_string_not_equal(before, after);
+    ft = open_it("a");
+    assert_int_equal(count_known(ft), 0);
+    fulltext_close(&ft);
+}
+
+static void
+test_a_file_that_was_touched_is_made_anew(void **state)
+{
+    char path[300];
+    (void)state;
+    srand(12);
+    fill_mailbox(50, 12);
+    struct fulltext *ft = open_it("a");
+    add_all(ft);
+    fulltext_close(&ft);
+    ft = open_it("a");
+    assert_int_equal(count_known(ft), 50);
+    fulltext_close(&ft);
+    (void)size_of_data(path, sizeof(path));
+    const struct timespec times[2] = {{1700000000, 0}, {1700000000, 0}};
+    assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+    ft = open_it("a");
+    assert_int_equal(count_known(ft), 0);
+    fulltext_close(&ft);
+}
+
 /* Changed bytes are noticed even where the file's time says nothing. */
 static void
 test_damage_is_never_believed(void **state)
@@ -422,11 +514,14 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_candidates_are_what_a_scan_finds, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_others_are_not_known, setup, teardown),
         cmocka_unit_test_setup_teardown(test_quotes_and_control_characters, setup, teardown),
         cmocka_unit_test_setup_teardown(test_what_has_gone_and_what_came_in_its_place, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_table_of_the_dead_is_made_anew, setup, teardown),
         cmocka_unit_test_setup_teardown(test_another_form_begins_anew, setup, teardown),
         cmocka_unit_test_setup_teardown(test_kills_while_indexing, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_file_says_before_it_is_written_that_it_is_not_whole, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_file_that_was_touched_is_made_anew, setup, teardown),
         cmocka_unit_test_setup_teardown(test_damage_is_never_believed, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_full_disk_means_scanning, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_message_with_too_many_trigrams, setup, teardown),
