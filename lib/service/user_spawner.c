@@ -205,6 +205,7 @@ spawn_loop(int fd, char *room, struct user_packet *packet)
             return;
         }
         user_packet_close_fds(packet);
+        memset(room, 0, 1 + packet->bytes.len); /* no process that is forked later shall know whose this one is */
     }
 }
 

@@ -187,14 +187,42 @@ def serves_nobody(pid):
         return False
 
 
+def made_ahead(server):
+    """Children of the spawner, which is the starter's child, that serve nobody yet."""
+    found = {p.pid: p.parent for p in server.processes("imap-session")}
+    spawners = [pid for pid, parent in found.items() if parent in found and found[parent] not in found]
+    return [pid for pid, parent in found.items() if parent in spawners and serves_nobody(pid)]
+
+
+def memory_has(pid, text):
+    with open(f"/proc/{pid}/maps") as f:
+        regions = [(int(a, 16), int(b, 16)) for a, b in re.findall(r"^([0-9a-f]+)-([0-9a-f]+) rw", f.read(), re.M)]
+    with open(f"/proc/{pid}/mem", "rb", 0) as f:
+        for start, end in regions:
+            f.seek(start)
+            if text in f.read(end - start):
+                return True
+    return False
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="reads the memory of others")
+def test_processes_that_were_made_ahead_know_nobody():
+    with Reading(users=2) as server:
+        for user in (1, 2):
+            server.imap(user).logout()
+        server.wait(lambda: len(made_ahead(server)) == 2, 30, "two processes made ahead", 0.2)
+        for pid in made_ahead(server):
+            assert memory_has(pid, b"imap-session")
+            for user in (1, 2):
+                assert not memory_has(pid, f"maildir:{server.maildir(user)}".encode())
+
+
 def test_processes_that_were_made_ahead_and_died_are_missed_by_nobody():
     with Reading(users=3) as server:
         server.imap(1).logout()
+
         def ahead():
-            """Children of the spawner, which is the starter's child, that serve nobody yet."""
-            found = {p.pid: p.parent for p in server.processes("imap-session")}
-            spawners = [pid for pid, parent in found.items() if parent in found and found[parent] not in found]
-            return [pid for pid, parent in found.items() if parent in spawners and serves_nobody(pid)]
+            return made_ahead(server)
         server.wait(lambda: len(ahead()) == 2, 30, "two processes made ahead", 0.2)
         killed = ahead()
         for pid in killed:
