@@ -408,7 +408,8 @@ make_filter(unsigned calls, struct err *err)
 }
 
 /* The kernel's form of it, through a file that only memory has. */
-static int export(scmp_filter_ctx filter, struct err *err)
+static int
+keep_compiled(scmp_filter_ctx filter, struct err *err)
 {
     int fd = memfd_create("filter", MFD_CLOEXEC);
     struct stat st = {0};
@@ -438,7 +439,7 @@ sandbox_seccomp_compile(unsigned calls, struct err *err)
     if (!filter)
         return -1;
     compiled.calls = calls | SANDBOX_BASE;
-    int result = export(filter, err);
+    int result = keep_compiled(filter, err);
     seccomp_release(filter);
     return result;
 }
