@@ -119,10 +119,7 @@ def without_index(mail, n=2):
 
 
 def session_pids(mail, n=1):
-    """Of this instance: tests run beside each other."""
-    return [int(p.split("/")[2]) for p in glob.glob("/proc/[0-9]*/cmdline")
-            if b"imap-session" in open_quietly(p) and b"u%d@read.test" % n in open_quietly(p)
-            and os.path.realpath(f"/proc/{p.split('/')[2]}/cwd").startswith(mail.base)]
+    return [p.pid for p in mail.processes("imap-session") if b"u%d@read.test" % n in open_quietly(f"/proc/{p.pid}/cmdline")]
 
 
 def logged_in(mail):

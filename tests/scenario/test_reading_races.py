@@ -58,6 +58,23 @@ def test_expunge_keeps_what_another_program_wants_after_all(mail):
     assert len(files(mail)) == 1
 
 
+def test_what_another_program_did_is_told_though_a_fetch_came_upon_it(mail):
+    """The fetch finds its message renamed only when it marks it as read, and so takes in what happened to others, too."""
+    fill(mail, 2)
+    c = mail.imap(1)
+    c.select()
+    item = "BODY[HEADER.FIELDS (SUBJECT)]"
+    c.fetch("1:2", f"({item.replace('BODY', 'BODY.PEEK')})")
+    for old, flag in zip(files(mail), "FR"):
+        os.rename(f"{mail.maildir(1)}/cur/{old}", f"{mail.maildir(1)}/cur/{old.partition(':')[0]}:2,{flag}")
+    told = b" ".join(x if isinstance(x, bytes) else x[0] for x in c.fetch("1", f"({item})")[1])
+    c.noop()
+    told += b" ".join(x for x in c.response("FETCH")[1] if x)
+    assert re.search(rb"1 \(.*FLAGS \([^)]*\\Flagged", told)
+    assert re.search(rb"1 \(.*FLAGS \([^)]*\\Seen", told)
+    assert re.search(rb"2 \(.*FLAGS \([^)]*\\Answered", told)
+
+
 def test_a_list_of_uids_that_is_no_file(mail):
     mail.put(1, b"Subject: x\r\n\r\nx\r\n", folder=".Sub")
     fifo = f"{mail.maildir(1)}/.Sub/dovecot-uidlist"
