@@ -61,9 +61,8 @@ note(const struct action *action, const char *word, const char *fallback)
 
 /* ---- refusing ---- */
 
-/* Takes "5.7.1 " off the front of the text; the code without its class, or the one given. */
-static const char *
-take_detail(struct arena *arena, const char **text, const char *fallback)
+const char *
+access_take_detail(struct arena *arena, const char **text, const char *fallback)
 {
     const char *c = *text;
 
@@ -112,7 +111,7 @@ static enum access
 refuse(const struct action *action, int64_t code, const char *fallback)
 {
     const char *text = action->text;
-    const char *detail = fit_detail(action, take_detail(action->check->session->cmd, &text, "7.1"));
+    const char *detail = fit_detail(action, access_take_detail(action->check->session->cmd, &text, "7.1"));
 
     return access_refuse_text(action->check, code, detail, "<%s>: %s rejected: %s", action->subject, action->kind,
                               *text ? text : fallback);
@@ -254,10 +253,10 @@ act_info(const struct action *action)
     return ACCESS_DUNNO;
 }
 
-static enum access
+static enum access may_wait
 act_ok(const struct action *action)
 {
-    (void)action;
+    access_note_permit(action->check, action->verb, action->kind, action->subject, action->source);
     return ACCESS_PERMIT;
 }
 
@@ -320,8 +319,10 @@ access_act(struct access_check *check, const char *source, const char *value, co
         action.text = value + 3 + strspn(value + 3, " \t");
         return refuse(&action, code, "Access denied");
     }
-    if (is_all_digits(value))
-        return ACCESS_PERMIT;
+    if (is_all_digits(value)) {
+        action.verb = value;
+        return act_ok(&action);
+    }
     rest = slice_from(value);
     if (!slice_word(&rest, " \t", &verb)) {
         action.verb = "an empty result";

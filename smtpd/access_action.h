@@ -11,6 +11,9 @@
 enum access may_wait access_act(struct access_check *, const char *source, const char *action, const char *subject,
                                 const char *kind);
 
+/* Takes "5.7.1 " off the front of the text of a reply; the code without its class, or the one given. */
+const char *access_take_detail(struct arena *, const char **text, const char *fallback);
+
 /* A table or a service can't answer: 451, and the log says why. */
 enum access access_table_failed(struct access_check *, const char *source, const char *subject, const struct err *why);
 

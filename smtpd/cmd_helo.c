@@ -2,14 +2,23 @@
 /* HELO and EHLO: RFC 5321 section 4.1.1.1. */
 #include <string.h>
 
+#include "lib/base/log.h"
+#include "lib/mail/log_events.h"
 #include "smtpd/login.h"
 #include "smtpd/restrict.h"
 #include "smtpd/session.h"
 
+/* What is announced, and what this client does not get (smtpd_discard_ehlo_keywords). */
+struct announcement {
+    struct session *s;
+    struct buf text, withheld;
+    const char *discarded;
+};
+
 static bool
-is_discarded(const struct session *s, const char *keyword)
+list_has(const char *list, const char *keyword)
 {
-    struct slice rest = slice_from(s->server->set.smtpd_discard_ehlo_keywords), word;
+    struct slice rest = slice_from(list), word;
 
     while (slice_word(&rest, ", \t\r\n", &word))
         if (slice_equal_text_fold(word, keyword))
@@ -17,56 +26,77 @@ is_discarded(const struct session *s, const char *keyword)
     return false;
 }
 
-static void
-announce(const struct session *s, struct buf *out, const char *keyword, const char *arguments)
+/* -1: the table that might withhold something can't be asked. */
+static int may_wait
+find_discarded(struct session *s, const char **discarded, struct err *err)
 {
-    if (!is_discarded(s, keyword))
-        buf_printf(out, "\n%s%s", keyword, arguments);
+    const struct maps *maps = s->server->ehlo_discards;
+    const char *value = NULL;
+
+    *discarded = s->server->set.smtpd_discard_ehlo_keywords;
+    if (maps && !maps_is_empty(maps) && maps_find(maps, s->cmd, slice_from(s->peer.address), &value, err) < 0)
+        return -1;
+    if (value)
+        *discarded = value;
+    return 0;
+}
+
+static void
+announce(struct announcement *a, const char *keyword, const char *arguments)
+{
+    if (list_has(a->discarded, keyword))
+        buf_printf(&a->withheld, " %s", keyword);
+    else
+        buf_printf(&a->text, "\n%s%s", keyword, arguments);
 }
 
 /* Old clients read "AUTH=..." only. */
 static void may_wait
-announce_login(struct session *s, struct buf *out)
+announce_login(struct announcement *a)
 {
+    struct session *s = a->s;
     const char *mechanisms = login_is_offered(s) ? login_mechanisms(s) : "";
 
     if (!mechanisms[0])
         return;
-    announce(s, out, "AUTH", arena_printf(s->cmd, " %s", mechanisms));
+    announce(a, "AUTH", arena_printf(s->cmd, " %s", mechanisms));
     if (s->server->set.broken_sasl_auth_clients)
-        announce(s, out, "AUTH", arena_printf(s->cmd, "=%s", mechanisms));
+        announce(a, "AUTH", arena_printf(s->cmd, "=%s", mechanisms));
 }
 
 static const char *may_wait
-ehlo_text(struct session *s)
+ehlo_text(struct session *s, const char *discarded)
 {
     const struct smtpd_settings *set = &s->server->set;
-    struct buf out = {0};
+    struct announcement a = {.s = s, .discarded = discarded};
 
-    buf_append_text(&out, set->myhostname);
-    announce(s, &out, "PIPELINING", "");
-    announce(s, &out, "SIZE",
+    buf_append_text(&a.text, set->myhostname);
+    announce(&a, "PIPELINING", "");
+    announce(&a, "SIZE",
              set->message_size_limit ? arena_printf(s->cmd, " %lld", (long long)set->message_size_limit) : "");
     if (!set->disable_vrfy_command)
-        announce(s, &out, "VRFY", "");
-    announce(s, &out, "ETRN", "");
+        announce(&a, "VRFY", "");
+    announce(&a, "ETRN", "");
     if (s->server->tls && !stream_is_tls(s->stream))
-        announce(s, &out, "STARTTLS", "");
-    announce_login(s, &out);
-    announce(s, &out, "ENHANCEDSTATUSCODES", "");
-    announce(s, &out, "8BITMIME", "");
-    announce(s, &out, "DSN", "");
+        announce(&a, "STARTTLS", "");
+    announce_login(&a);
+    announce(&a, "ENHANCEDSTATUSCODES", "");
+    announce(&a, "8BITMIME", "");
+    announce(&a, "DSN", "");
     if (set->smtputf8_enable)
-        announce(s, &out, "SMTPUTF8", "");
-    announce(s, &out, "CHUNKING", "");
+        announce(&a, "SMTPUTF8", "");
+    announce(&a, "CHUNKING", "");
     if (xclient_is_allowed(s))
-        announce(s, &out, "XCLIENT", " NAME ADDR PORT PROTO HELO REVERSE_NAME LOGIN DESTADDR DESTPORT");
+        announce(&a, "XCLIENT", " NAME ADDR PORT PROTO HELO REVERSE_NAME LOGIN DESTADDR DESTPORT");
     if (verp_is_allowed(s))
-        announce(s, &out, "XVERP", "");
+        announce(&a, "XVERP", "");
     if (xforward_is_allowed(s))
-        announce(s, &out, "XFORWARD", " NAME ADDR PROTO HELO SOURCE PORT IDENT");
-    const char *text = arena_strdup(s->cmd, buf_text(&out));
-    buf_release(&out);
+        announce(&a, "XFORWARD", " NAME ADDR PROTO HELO SOURCE PORT IDENT");
+    const char *text = arena_strdup(s->cmd, buf_text(&a.text));
+    if (a.withheld.len > 0 && !list_has(discarded, "silent-discard"))
+        log_ehlo_discarded(buf_text(&a.withheld));
+    buf_release(&a.text);
+    buf_release(&a.withheld);
     return text;
 }
 
@@ -107,8 +137,12 @@ struct smtp_reply may_wait
 cmd_ehlo(struct session *s, struct slice args)
 {
     struct smtp_reply refusal;
+    const char *discarded;
 
     if (greet_back(s, args, "ESMTP", &refusal) < 0)
         return refusal;
-    return smtp_reply(s->cmd, 250, NULL, "%s", ehlo_text(s));
+    if (find_discarded(s, &discarded, &s->err) == 0)
+        return smtp_reply(s->cmd, 250, NULL, "%s", ehlo_text(s, discarded));
+    log_warning("%s: %s", s->client, s->err.text);
+    return smtp_reply_close(s->cmd, 421, "4.3.0", "%s Server local data error", s->server->set.myhostname);
 }

@@ -44,15 +44,13 @@ append_tls(const struct session *s, struct buf *out)
                                  : "\t(No client certificate requested)\r\n");
 }
 
-void
-content_received(const struct session *s, struct buf *out)
+/* Whose message it is, and how it came: all up to the queue id. */
+static void
+append_session(const struct session *s, struct buf *out)
 {
-    const struct transaction *t = s->transaction;
     const struct smtpd_settings *set = &s->server->set;
     bool tls = stream_is_tls(s->stream);
-    char date[64];
 
-    clock_format_rfc5322(loop_now_wall(), date, sizeof date);
     buf_printf(out, "Received: from %s (%s [%s])\r\n", s->helo ? s->helo : s->peer.name, s->peer.name,
                s->peer.rfc_address);
     if (tls && set->smtpd_tls_received_header)
@@ -60,9 +58,24 @@ content_received(const struct session *s, struct buf *out)
     if (set->smtpd_sasl_authenticated_header && s->sasl_username)
         buf_printf(out, "\t(Authenticated sender: %s)\r\n", s->sasl_username);
     bool extended = s->protocol[0] == 'E'; /* RFC 3848; RFC 6531 section 4.3 */
-    buf_printf(out, "\tby %s (%s) with %s%s%s%s%s", set->myhostname, set->mail_name,
-               t->sendopts & SENDOPT_SMTPUTF8 ? "UTF8SMTP" : s->protocol, extended && tls ? "S" : "",
-               extended && s->sasl_username ? "A" : "", t->queue_id[0] ? " id " : "", t->queue_id);
+    buf_printf(out, "\tby %s (%s) with %s%s%s", set->myhostname, set->mail_name,
+               s->transaction->sendopts & SENDOPT_SMTPUTF8 ? "UTF8SMTP" : s->protocol, extended && tls ? "S" : "",
+               extended && s->sasl_username ? "A" : "");
+}
+
+void
+content_received(const struct session *s, struct buf *out)
+{
+    const struct transaction *t = s->transaction;
+    const struct smtpd_settings *set = &s->server->set;
+    char date[64];
+
+    clock_format_rfc5322(loop_now_wall(), date, sizeof date);
+    if (set->smtpd_hide_client_session)
+        buf_printf(out, "Received: by %s (%s)", set->myhostname, set->mail_name);
+    else
+        append_session(s, out);
+    buf_printf(out, "%s%s", t->queue_id[0] ? " id " : "", t->queue_id);
     if (t->recipient_count == 1)
         buf_printf(out, "\r\n\tfor <%s>; %s\r\n", addr_quote(t->arena, t->recipients[0].address), date);
     else

@@ -200,6 +200,12 @@ access_defer_if_permit(struct access_check *check)
 }
 
 enum access
+access_tempfail(struct access_check *check, const char *action)
+{
+    return strcmp(action, "defer") == 0 ? ACCESS_REFUSE : access_defer_if_permit(check);
+}
+
+enum access
 access_defer_if_reject(struct access_check *check)
 {
     if (!check->defer_if_reject)
@@ -217,6 +223,44 @@ log_refusal(struct access_check *check, const char *word)
 
     log_reply(session_queue_id(s), word, s->where, s->client, smtp_reply_line(s->cmd, check->refusal),
               session_whatsup(s, check->sender, check->recipient));
+}
+
+void may_wait
+access_note_permit(struct access_check *check, const char *action, const char *kind, const char *what,
+                   const char *source)
+{
+    struct session *s = check->session;
+    bool listed = false;
+
+    if (match_list_is_empty(s->server->logged_permits))
+        return;
+    if (match_list_text(s->server->logged_permits, slice_from(action), &listed, &s->err) < 0)
+        log_warning("%s", s->err.text);
+    if (listed)
+        log_permit(session_queue_id(s), s->where, s->client, action, kind, what, source,
+                   session_whatsup(s, check->sender, check->recipient));
+}
+
+/* A restriction permits because of the client, unless its name says of what else; "permit" because of what the list is
+ * about. Tables and services tell themselves. */
+static void may_wait
+note_permit(struct access_check *check, const struct restriction *row)
+{
+    static const char *const about_recipient[] = {"permit_auth_destination", "permit_mx_backup", "check_relay_domains"};
+    struct session *s = check->session;
+
+    if (row->argument == ARGUMENT_TABLE || row->argument == ARGUMENT_POLICY)
+        return;
+    if (strcmp(row->name, "permit") == 0) {
+        access_note_permit(check, row->name, check->kind, check->what, NULL);
+        return;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(about_recipient) && check->recipient; i++)
+        if (strcmp(row->name, about_recipient[i]) == 0) {
+            access_note_permit(check, row->name, "Recipient address", addr_quote(s->cmd, check->recipient), NULL);
+            return;
+        }
+    access_note_permit(check, row->name, "Client host", s->client, NULL);
 }
 
 static enum access may_wait run_items(struct access_check *, const struct access_list *);
@@ -305,6 +349,8 @@ run_items(struct access_check *check, const struct access_list *list)
         const char *what = check->what, *kind = check->kind;
         bool deferred = check->defer_if_permit;
         enum access result = run_item(check, &list->items[i]);
+        if (result == ACCESS_PERMIT && list->items[i].row)
+            note_permit(check, list->items[i].row);
         check->what = what;
         check->kind = kind;
         if (list->items[i].warn)

@@ -96,6 +96,15 @@ int may_wait access_route(struct access_check *, const char *address, struct rou
 int may_wait access_dns(struct access_check *, const char *name, const char *type, struct msg_dns_answer *,
                         struct err *) MUST_USE;
 
+/* Somebody permits: noted, if smtpd_log_access_permit_actions has the action. source: the table that says so, or NULL. A list that
+ * can't be asked is noted itself; what was permitted stays so. */
+void may_wait access_note_permit(struct access_check *, const char *action, const char *kind, const char *what,
+                                 const char *source);
+
+/* What a reject_... restriction does when it can't tell: the refusal made by access_refuse...(), at once ("defer"), or
+ * if nobody refuses ("defer_if_permit"). */
+enum access access_tempfail(struct access_check *, const char *action);
+
 /* 451: a look-up failed; why goes to the log. */
 enum access access_fail(struct access_check *, const struct err *why);
 

@@ -74,7 +74,7 @@ reject_unknown_domain(struct access_check *check, const char *address, const cha
                                   domain.ptr);
     case DOMAIN_UNKNOWN:
         access_refuse_text(check, 450, detail, "<%s>: %s address rejected: Domain not found", shown, kind);
-        return access_defer_if_permit(check);
+        return access_tempfail(check, s->server->set.unknown_address_tempfail_action);
     case DOMAIN_EXISTS: break;
     }
     return ACCESS_DUNNO;
@@ -107,5 +107,7 @@ restrict_reject_unknown_helo_hostname(struct access_check *check, const char *ar
         return ACCESS_DUNNO;
     access_refuse_text(check, status == DOMAIN_MISSING ? s->server->set.unknown_hostname_reject_code : 450, "7.1",
                        "<%s>: Helo command rejected: Host not found", check->helo);
-    return status == DOMAIN_MISSING ? ACCESS_REFUSE : access_defer_if_permit(check);
+    if (status == DOMAIN_MISSING)
+        return ACCESS_REFUSE;
+    return access_tempfail(check, s->server->set.unknown_helo_hostname_tempfail_action);
 }

@@ -145,6 +145,18 @@ ask_domain(struct list_query *query, struct slice domain)
 
 /* ---- the reply ---- */
 
+/* What a client or a list says, with only the characters of smtpd_expansion_filter. */
+static const char *
+filtered(struct session *s, const char *text)
+{
+    char *copy = arena_strdup(s->cmd, text);
+
+    for (char *c = copy; *c; c++)
+        if (!s->server->reply_bytes[(unsigned char)*c])
+            *c = '_';
+    return copy;
+}
+
 static int
 reply_value(void *ctx, struct slice name, struct slice *value, struct err *err)
 {
@@ -177,7 +189,7 @@ reply_value(void *ctx, struct slice name, struct slice *value, struct err *err)
         text = query->kind;
     else if (slice_equal_text(name, "rbl_what"))
         text = query->what;
-    *value = slice_from(text);
+    *value = slice_from(filtered(s, text));
     return 0;
 }
 
@@ -205,7 +217,8 @@ reject(struct list_query *query)
     struct slice rest = reply;
     if (slice_word(&rest, " ", &word) && word.len == 3 && slice_to_u64(word, 599, &code) == 0)
         reply = slice_trim(rest);
-    const char *detail = "7.1", *said = arena_strndup(s->cmd, reply.ptr ? reply.ptr : "", reply.len);
+    const char *said = arena_strndup(s->cmd, reply.ptr ? reply.ptr : "", reply.len);
+    const char *detail = access_take_detail(s->cmd, &said, "7.1");
     buf_release(&text);
     if (code < 400)
         code = 554;

@@ -31,6 +31,7 @@ load_lists(struct server *server, const struct conf *conf, struct err *err)
         {&server->bare_lf_exempt, "smtpd_forbid_bare_newline_exclusions", set->smtpd_forbid_bare_newline_exclusions},
         {&server->limits_exempt, "smtpd_client_event_limit_exceptions", set->smtpd_client_event_limit_exceptions},
         {&server->auth_exceptions, "smtpd_sasl_exceptions_networks", set->smtpd_sasl_exceptions_networks},
+        {&server->logged_permits, "smtpd_log_access_permit_actions", set->smtpd_log_access_permit_actions},
         {&server->auth_filter, "smtpd_sasl_mechanism_filter", set->smtpd_sasl_mechanism_filter},
     };
 
@@ -96,6 +97,9 @@ load_users(struct server *server, struct err *err)
         {&users->sender_canonical, "sender_canonical_maps", set->sender_canonical_maps},
         {&users->recipient_canonical, "recipient_canonical_maps", set->recipient_canonical_maps},
         {&server->rbl_replies, "rbl_reply_maps", set->rbl_reply_maps},
+        {&server->reject_footers, "smtpd_reject_footer_maps", set->smtpd_reject_footer_maps},
+        {&server->ehlo_discards, "smtpd_discard_ehlo_keyword_address_maps",
+         set->smtpd_discard_ehlo_keyword_address_maps},
         {&server->login_owners, "smtpd_sender_login_maps", set->smtpd_sender_login_maps},
         {&server->relay_certificates, "relay_clientcerts", set->relay_clientcerts},
     };
@@ -166,6 +170,33 @@ load_bare_lf(struct server *server, struct err *err)
     return 0;
 }
 
+/* smtpd_expansion_filter: characters, some as C writes them (\t, \40, \\). */
+static void
+load_reply_bytes(struct server *server)
+{
+    static const struct {
+        char name, value;
+    } letters[] = {{'a', '\a'}, {'b', '\b'}, {'f', '\f'}, {'n', '\n'}, {'r', '\r'}, {'t', '\t'}, {'v', '\v'}};
+
+    for (const char *c = server->set.smtpd_expansion_filter; *c; c++) {
+        unsigned char byte = (unsigned char)*c;
+        if (byte == '\\' && c[1]) {
+            unsigned value = 0, digits = 0;
+            byte = (unsigned char)*++c;
+            for (; digits < 3 && c[digits] >= '0' && c[digits] <= '7'; digits++)
+                value = value * 8 + (unsigned)(c[digits] - '0');
+            if (digits > 0) {
+                byte = (unsigned char)value;
+                c += digits - 1;
+            }
+            for (size_t i = 0; digits == 0 && i < ARRAY_LEN(letters); i++)
+                if (*c == letters[i].name)
+                    byte = (unsigned char)letters[i].value;
+        }
+        server->reply_bytes[byte] = true;
+    }
+}
+
 /* ---- logins ---- */
 
 /* "dovecot": the server at smtpd_sasl_path, whoever it is; "cyrus": our own, as with Postfix the library was. */
@@ -226,6 +257,7 @@ begin(struct arena *arena, const struct conf *conf, const char *service, struct 
     server->tables = map_new();
     server->policies = policies_new(&server->set);
     server->peers = peer_cache_new();
+    load_reply_bytes(server);
     return server;
 }
 

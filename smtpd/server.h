@@ -64,7 +64,11 @@ struct server {
     struct user_tables users;
     struct maps *rbl_replies;
     struct maps *command_filter; /* NULL: none */
-    bool access_subdomains;      /* "domain" in an access table matches what is below it, too */
+    struct maps *reject_footers; /* NULL: none */
+    struct maps *ehlo_discards;  /* by the client's address; NULL: none */
+    struct match_list *logged_permits;
+    bool reply_bytes[256];  /* smtpd_expansion_filter: what values in replies about DNS lists may have */
+    bool access_subdomains; /* "domain" in an access table matches what is below it, too */
 
     enum bare_lf bare_lf;
     enum tls_level tls_level;

@@ -107,6 +107,23 @@ set_certificates(struct server *server, struct tls_settings *tls)
     return tls->cert_file || tls->cert_file2;
 }
 
+/* How long a session can be resumed: by tickets alone. */
+static int
+set_sessions(const struct server *server, struct tls_settings *tls, struct err *err)
+{
+    static const int64_t least = 120, most = (int64_t)100 * 24 * 3600;
+    int64_t seconds = server->set.smtpd_tls_session_cache_timeout / SECONDS(1);
+    struct tlslib_settings library;
+
+    if (tlslib_settings_load(&library, server->conf, server->arena, err) < 0)
+        return -1;
+    if (seconds > most)
+        return err_set(err, ERR_SYNTAX, "parameter smtpd_tls_session_cache_timeout: more than 100 days");
+    tls->session_tickets = seconds > 0 && *library.tls_session_ticket_cipher;
+    tls->session_lifetime = (int)(seconds < least ? least : seconds);
+    return 0;
+}
+
 static void
 set_clients(const struct server *server, struct tls_settings *tls)
 {
@@ -137,13 +154,13 @@ server_load_tls(struct server *server, struct err *err)
 {
     struct tls_settings *tls = &server->tls_settings;
 
-    *tls = (struct tls_settings){.role = TLS_SERVER, .session_tickets = true};
+    *tls = (struct tls_settings){.role = TLS_SERVER};
     if (load_level(server, err) < 0)
         return -1;
     if (server->tls_level == TLS_LEVEL_NONE)
         return 0;
     server->tls_files = file_watch_new();
-    if (set_ciphers(server, tls, err) < 0)
+    if (set_ciphers(server, tls, err) < 0 || set_sessions(server, tls, err) < 0)
         return -1;
     set_clients(server, tls);
     if (!set_certificates(server, tls)) {

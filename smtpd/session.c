@@ -15,6 +15,7 @@
 #include "lib/service/service.h"
 #include "lib/smtp/command.h"
 #include "smtpd/client_limits.h"
+#include "smtpd/footer.h"
 #include "smtpd/restrict.h"
 #include "smtpd/starttls.h"
 
@@ -150,6 +151,8 @@ session_send(struct session *s, struct smtp_reply reply)
         if (reply.enhanced && reply.enhanced[0] == '5')
             reply.enhanced = arena_printf(s->cmd, "4%s", reply.enhanced + 1);
     }
+    if (smtp_reply_is_error(reply))
+        reply = footer_add(s, reply);
     smtp_reply_encode(reply, &out);
     if (s->errors >= (unsigned)s->server->set.smtpd_soft_error_limit && s->server->set.smtpd_error_sleep_time > 0)
         (void)!task_sleep(s->server->set.smtpd_error_sleep_time, &s->err); /* cancelled: the next read tells */

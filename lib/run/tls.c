@@ -396,6 +396,8 @@ set_sessions(SSL_CTX *ssl, const struct tls_settings *settings)
     static const unsigned char id[] = "postern";
     SSL_CTX_set_session_cache_mode(ssl, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_session_id_context(ssl, id, sizeof(id) - 1);
+    if (settings->session_lifetime > 0)
+        SSL_CTX_set_timeout(ssl, settings->session_lifetime);
     if (settings->session_tickets)
         return;
     SSL_CTX_set_options(ssl, SSL_OP_NO_TICKET);

@@ -36,6 +36,7 @@ struct tls_settings {
     const char *groups;               /* of the key exchange, best first; those that the library lacks are left out */
     bool verify_peer;                 /* client: fail the handshake unless trusted and named; server: ask for one */
     bool session_tickets;
+    int session_lifetime; /* in seconds; 0: the library's */
 };
 
 /* What a client wants of one connection, beyond the context. */
