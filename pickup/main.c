@@ -21,6 +21,11 @@ enum { AT_ONCE = 64 };
 
 #define DRAIN_TIME SECONDS(5)
 
+/* maildrop/ goes to the disk so long after the first removal that is not there yet, by a job in the pool: a power cut
+ * repeats the submissions of that time, not those since the system last wrote its directories by itself. Nobody waits for
+ * it. */
+static const usec_t SYNC_TIME = 200000;
+
 struct pickup pickup;
 
 static struct {
@@ -29,6 +34,52 @@ static struct {
     struct map *busy; /* names that are being taken in, or that stay for another time */
     unsigned running;
 } state;
+
+static struct {
+    struct loop_timer timer;
+    bool wanted, running, failed;
+} sync_job;
+
+/* ---- what was removed ---- */
+
+static void
+run_sync(void *arg)
+{
+    (void)arg;
+    sync_job.failed = fsync(pickup.maildrop) < 0;
+}
+
+static void want_sync(usec_t delay);
+
+static void
+sync_done(void *arg)
+{
+    (void)arg;
+    sync_job.running = false;
+    if (sync_job.failed)
+        log_warning("maildrop could not be synced: a power cut may repeat submissions");
+    if (sync_job.wanted)
+        want_sync(SYNC_TIME);
+    task_wake_all(&state.finished);
+}
+
+static void
+start_sync(void *arg)
+{
+    (void)arg;
+    sync_job.wanted = false;
+    sync_job.running = true;
+    pool_submit(run_sync, sync_done, NULL);
+}
+
+/* What is asked for while one is under way begins when that has ended. */
+static void
+want_sync(usec_t delay)
+{
+    sync_job.wanted = true;
+    if (!sync_job.running && (sync_job.timer.due == 0 || sync_job.timer.due > loop_now() + delay))
+        loop_timer_set(&sync_job.timer, loop_now() + delay, start_sync, NULL);
+}
 
 /* ---- a file ---- */
 
@@ -97,6 +148,8 @@ take(void *arg)
         log_warning("remove maildrop/%s: %m", name);
     if (outcome == BROKEN)
         set_aside(name);
+    if (outcome != LEAVE)
+        want_sync(SYNC_TIME);
     arena_free(&drop.arena);
     map_remove_text(state.busy, name);
     free(name);
@@ -222,6 +275,10 @@ drain(void)
 
     while (state.running > 0 && task_wait(&state.finished, deadline, &err) == 0)
         ;
+    if (sync_job.wanted)
+        want_sync(0);
+    while ((sync_job.wanted || sync_job.running) && task_wait(&state.finished, deadline, &err) == 0)
+        ;
 }
 
 int
@@ -234,7 +291,7 @@ main(int argc, char **argv)
         .serve = serve,
         .drain = drain,
         .sandbox = {.calls = SANDBOX_BASE | SANDBOX_ACCEPT | SANDBOX_LINKS | SANDBOX_UNIX | SANDBOX_FDPASS |
-                             SANDBOX_READ | SANDBOX_MOVE},
+                             SANDBOX_READ | SANDBOX_MOVE | SANDBOX_SYNC | SANDBOX_THREADS},
         .resident = true,
     };
 

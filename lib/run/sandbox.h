@@ -36,6 +36,7 @@ enum sandbox_calls {
     SANDBOX_NAMES = 1 << 18,     /* what the C library's sources of users and hosts (NSS) need, whatever they are */
     SANDBOX_LIBRARIES = 1 << 19, /* libraries that load code and do what they like with files and sockets: SQL, LDAP */
     SANDBOX_SPACE = 1 << 21,     /* how much room a file system has */
+    SANDBOX_SYNC = 1 << 22,      /* syncing a directory, of those who write no files of their own (with THREADS) */
     SANDBOX_SPAWN =
         1 << 20, /* no filter, and capabilities stay: a starter of processes that bring filters of their own */
 };

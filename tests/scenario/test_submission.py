@@ -11,6 +11,9 @@ import subprocess
 import threading
 
 import pytest
+from harness import disk as disks
+from harness import inject
+from harness.disk import Disk
 
 
 MESSAGE = b"From: a@src.test\nTo: b@far.test\nSubject: x\n\nhi\n"
@@ -468,6 +471,63 @@ def test_full_disk_is_said(make_mail):
 
 
 # ---- pickup and what it finds ----
+
+@pytest.fixture
+def disk(tmp_path):
+    if disks.unavailable() or inject.unavailable():
+        pytest.skip(disks.unavailable() or inject.unavailable())
+    one = Disk(f"{tmp_path}/queue.img", size_mib=64)
+    yield one
+    one.remove()
+
+
+def test_no_power_cut_leaves_a_file_that_says_ready_without_its_content(disk, make_mail):
+    """Section 5, P1. The mode is on disk before postdrop's sync has begun: another program's sync takes it there."""
+    mail = make_mail(disk=disk)
+    mail.stop()
+    trace = f"{mail.base}/trace"
+    slow = subprocess.Popen(["strace", "-f", "-qq", "-o", trace, "-e", "trace=fsync", "-e", "inject=fsync:delay_enter=60s", f"{mail.commands}/sendmail", "-C", mail.etc, "b@far.test"],
+                            stdin=subprocess.PIPE, env={"PATH": "/usr/bin:/bin", "MAIL_CONFIG": mail.etc}, start_new_session=True)
+    slow.stdin.write(MESSAGE + b"x" * 70000)
+    slow.stdin.close()
+
+    def ready():
+        return [path for path in mail.queue_files("maildrop", unfinished=True)["maildrop"] if os.stat(path).st_mode & 0o100]
+    mail.wait(ready, 20, "the mode says ready")
+    with open(f"{mail.spool}/other", "wb") as f:
+        os.fsync(f.fileno())
+    disk.cut()
+    os.killpg(slow.pid, signal.SIGKILL)
+    slow.wait()
+    disk.mount_again()
+    path, = ready()
+    with open(path, "rb") as f:
+        data = f.read()
+    assert data.startswith(b"T") and data.count(b"x") >= 70000 and data.endswith(b"E\0"), (len(data), data[:20])
+
+
+def test_what_pickup_has_removed_stays_removed_after_a_power_cut(disk, make_mail, sink):
+    """Section 5, P1: the submissions of the last moments alone may come twice."""
+    mail = make_mail(relay=sink, disk=disk, wrap=["pickup"], start=False)
+    inject.arm(mail, "pickup", "-e trace=unlinkat,fsync")
+    mail.start()
+    for _ in range(3):
+        sendmail(mail, "b@far.test")
+    sink.wait_count(3)
+    mail.wait(lambda: not dropped(mail), 10, "the files are removed")
+
+    def synced_last():
+        lines = []
+        for path in inject.logs(mail, "pickup"):
+            with open(path) as f:
+                lines += [line for line in f if re.search(r"(unlinkat|fsync).* = 0", line)]
+        return lines and "fsync" in lines[-1]
+    mail.wait(synced_last, 20, "the directory is synced behind the last removal")
+    disk.cut()
+    mail.kill_all()
+    disk.mount_again()
+    assert not dropped(mail)
+
 
 def plant(mail, name, data, mode=0o744):
     path = f"{mail.spool}/maildrop/{name}"
