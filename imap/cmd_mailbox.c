@@ -74,13 +74,10 @@ select_mailbox(struct session *s, bool read_only)
     s->is_fresh = true;
     s->read_only = read_only;
     view_init(&s->view, box->folder);
-    size_t recent = 0;
     if (moved)
         s->view.recent_from = moved;
-    for (size_t i = s->view.count; i > 0 && view_is_recent(&s->view, s->view.uids[i - 1]); i--)
-        recent++;
     tell_flags(s, box->folder);
-    session_printf(s, "* %zu EXISTS\r\n* %zu RECENT\r\n", s->view.count, recent);
+    session_printf(s, "* %zu EXISTS\r\n* %zu RECENT\r\n", s->view.count, view_count_recent(&s->view));
     s->view.uid_only = s->uid_only;
     s->view.condstore = s->condstore;
     s->view.qresync = s->qresync;

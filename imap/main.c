@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* imap-session: everything of IMAP after the login. See lib/service/user_process.h for its two sides. */
+#include "imap/park.h"
 #include "imap/session.h"
 #include "imap/settings.h"
 #include "lib/conf/settings_imap.h"
@@ -66,9 +67,9 @@ serve(int fd, const struct msg_session *from, struct slice input)
 }
 
 static void
-resume(int fd, const struct msg_session *from, struct slice state)
+resume(int fd, const struct msg_session *from, struct slice state, struct user_told told)
 {
-    session_resume(mailboxes, fd, from, state);
+    session_resume(mailboxes, fd, from, state, told);
 }
 
 static const struct user_program imap_program = {.program = "imap-session",
@@ -77,6 +78,7 @@ static const struct user_program imap_program = {.program = "imap-session",
                                                  .start = start,
                                                  .serve = serve,
                                                  .resume = resume,
+                                                 .news = park_news,
                                                  .stop = session_stop_all,
                                                  .end = end,
                                                  .idle_text = session_idle_text,

@@ -3,6 +3,7 @@
 #include "imap/park.h"
 
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -221,6 +222,10 @@ give_away(struct session *s, struct user_parking *parking, bool idling, usec_t d
     if (session_sync(s, idling, &err) < 0 || stream_flush(s->stream, &err) < 0 || stream_has_input(s->stream))
         return false;
     message.tag = idling ? s->tag : "";
+    parking->tells_new = idling && s->selected && !s->qresync && !s->uid_only;
+    parking->known = (uint32_t)s->view.count;
+    parking->recent = (uint32_t)view_count_recent(&s->view);
+    parking->new_is_recent = view_is_recent(&s->view, UINT32_MAX - 1);
     encode_state(s, idling, due, &state);
     parking->state = buf_slice(&state);
     parking->fd = stream_fd(s->stream);
@@ -274,7 +279,8 @@ take_mailbox(struct session *s, struct slice *state, unsigned flags, struct err 
 }
 
 int
-session_unpark(struct session *s, struct slice state, struct park_resumed *resumed, struct err *err)
+session_unpark(struct session *s, struct slice state, struct user_told told, struct park_resumed *resumed,
+               struct err *err)
 {
     uint64_t version, flags, due;
     if (!take_number(&state, STATE_VERSION, &version) || version != STATE_VERSION ||
@@ -288,6 +294,16 @@ session_unpark(struct session *s, struct slice state, struct park_resumed *resum
     s->condstore = flags & HAS_CONDSTORE;
     s->qresync = flags & HAS_QRESYNC;
     s->resumed = true;
+    s->bytes_out += told.bytes;
     *resumed = (struct park_resumed){.idling = flags & IS_IDLING, .due = (usec_t)due};
-    return flags & HAS_MAILBOX ? take_mailbox(s, &state, (unsigned)flags, err) : 0;
+    if ((flags & HAS_MAILBOX) && take_mailbox(s, &state, (unsigned)flags, err) < 0)
+        return -1;
+    s->view.told = told.messages;
+    return 0;
+}
+
+size_t
+park_news(uint32_t messages, uint32_t recent, char text[USER_NEWS_LIMIT])
+{
+    return (size_t)snprintf(text, USER_NEWS_LIMIT, "* %u EXISTS\r\n* %u RECENT\r\n", messages, recent);
 }

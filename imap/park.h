@@ -6,11 +6,15 @@
  * for each of PARK_BLOCKS parts of them, and what it has enabled. UIDs only grow and vanish, so the ranges are few. When a sum differs later,
  * flags of that part are told again; where a part has one message, of that message alone.
  *
+ * New messages are told to a parked client by the starter: "* 5 EXISTS" names no UID, and what the folder then has beyond the last UID
+ * fills these numbers in order. What had gone by then is expunged. Clients who are told UIDs of what is expunged are not told so.
+ *
  * A session has things that no state holds: who adds some to struct session adds them here, or to session_is_parkable(). */
 #ifndef IMAP_PARK_H
 #define IMAP_PARK_H
 
 #include "imap/session.h"
+#include "lib/service/user_process.h"
 
 enum { PARK_BLOCKS = 128 };
 
@@ -24,7 +28,11 @@ struct park_resumed {
     bool idling;
     usec_t due; /* loop_now() time */
 };
-int session_unpark(struct session *, struct slice state, struct park_resumed *, struct err *) MUST_USE;
+int session_unpark(struct session *, struct slice state, struct user_told, struct park_resumed *,
+                   struct err *) MUST_USE;
+
+/* For struct user_program. */
+size_t park_news(uint32_t messages, uint32_t recent, char text[USER_NEWS_LIMIT]);
 
 /* ---- for tests ---- */
 

@@ -442,13 +442,14 @@ resume_idle(struct session *s, usec_t due)
 }
 
 void
-session_resume(struct mailboxes *mailboxes, int fd, const struct msg_session *from, struct slice state)
+session_resume(struct mailboxes *mailboxes, int fd, const struct msg_session *from, struct slice state,
+               struct user_told told)
 {
     struct session *s = session_new(mailboxes, fd, from);
     struct park_resumed resumed;
     struct err err;
     s->tag = from->tag;
-    if (session_unpark(s, state, &resumed, &err) < 0) {
+    if (session_unpark(s, state, told, &resumed, &err) < 0) {
         session_printf(s, "* BYE [UNAVAILABLE] %s\r\n", err.text);
         s->end_reason = "mailbox failed";
         s->done = true;

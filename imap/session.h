@@ -17,6 +17,7 @@
 #include "lib/mail/messages.h"
 #include "lib/run/stream.h"
 #include "lib/run/task.h"
+#include "lib/service/user_process.h"
 
 enum imap_status {
     IMAP_OK,
@@ -83,7 +84,8 @@ struct session {
 /* The whole session; owns fd. */
 void may_wait session_serve(struct mailboxes *, int fd, const struct msg_session *, struct slice input);
 /* One that was parked. */
-void may_wait session_resume(struct mailboxes *, int fd, const struct msg_session *, struct slice state);
+void may_wait session_resume(struct mailboxes *, int fd, const struct msg_session *, struct slice state,
+                             struct user_told);
 
 extern const char session_idle_text[], session_stop_text[]; /* BYE */
 

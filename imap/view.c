@@ -82,6 +82,15 @@ view_is_recent(const struct view *view, uint32_t uid)
     return uid >= view->recent_from;
 }
 
+size_t
+view_count_recent(const struct view *view)
+{
+    size_t recent = 0;
+    for (size_t i = view->count; i > 0 && view_is_recent(view, view->uids[i - 1]); i--)
+        recent++;
+    return recent;
+}
+
 void
 view_doubt(struct view *view, uint32_t uid)
 {
@@ -104,6 +113,21 @@ tell_vanished(const struct view *view, const struct folder *folder, struct buf *
             imap_set_add(&uids, view->uids[i]);
     imap_set_close(&uids);
     buf_append_text(out, "\r\n");
+}
+
+static size_t
+first_new(const struct view *view, const struct folder *folder)
+{
+    uint32_t last = view->count ? view->uids[view->count - 1] : 0;
+    return last == UINT32_MAX ? folder_count(folder) : folder_lower_bound(folder, last + 1);
+}
+
+/* Messages that the client was told of, and that had gone before anybody gave them a UID. */
+static void
+tell_never_seen(struct view *view, const struct folder *folder, struct buf *out)
+{
+    for (size_t new = folder_count(folder) - first_new(view, folder); view->told > new; view->told--)
+        buf_printf(out, "* %zu EXPUNGE\r\n", view->count + view->told);
 }
 
 /* From the end, so that each number is right when the client reads it. */
@@ -135,16 +159,14 @@ tell_expunged(struct view *view, const struct folder *folder, struct buf *out)
 static void
 tell_new(struct view *view, const struct folder *folder, struct buf *out)
 {
-    uint32_t last = view->count ? view->uids[view->count - 1] : 0;
-    size_t before = view->count, recent = 0;
-    for (size_t i = last == UINT32_MAX ? folder_count(folder) : folder_lower_bound(folder, last + 1);
-         i < folder_count(folder); i++)
+    size_t before = view->count, told = view->told;
+    for (size_t i = first_new(view, folder); i < folder_count(folder); i++)
         append(view, folder_at(folder, i)->uid);
-    if (view->count == before)
+    size_t added = view->count - before;
+    view->told = told > added ? told - added : 0;
+    if (added <= told)
         return;
-    for (size_t i = view->count; i > 0 && view_is_recent(view, view->uids[i - 1]); i--)
-        recent++;
-    buf_printf(out, "* %zu EXISTS\r\n* %zu RECENT\r\n", view->count, recent);
+    buf_printf(out, "* %zu EXISTS\r\n* %zu RECENT\r\n", view->count, view_count_recent(view));
 }
 
 void
@@ -187,8 +209,10 @@ view_update(struct view *view, const struct folder *folder, bool expunges, struc
 {
     if (!view->restored && folder_change(folder) == view->change && (!expunges || view->count == folder_count(folder)))
         return;
-    if (expunges)
+    if (expunges) {
+        tell_never_seen(view, folder, out);
         tell_expunged(view, folder, out);
+    }
     size_t known = view->count;
     tell_new(view, folder, out);
     tell_flags(view, folder, known, out);

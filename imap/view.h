@@ -22,6 +22,7 @@ struct view {
     bool condstore;          /* FETCH tells MODSEQ (RFC 7162) */
     bool qresync;            /* VANISHED in place of EXPUNGE */
     bool restored;           /* made from a state (imap/park.h): the next update looks at everything */
+    size_t told;             /* new messages beyond count that its client was told of while it was parked */
     uint32_t *doubtful;      /* UIDs whose flags it tells in any case, ascending */
     size_t doubtful_count, doubtful_size;
 };
@@ -48,5 +49,6 @@ void view_doubt(struct view *, uint32_t uid);
 
 /* Flags of this message were just told to the client (or are to be told by nobody: .SILENT). */
 bool view_is_recent(const struct view *, uint32_t uid);
+size_t view_count_recent(const struct view *);
 
 #endif

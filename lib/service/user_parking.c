@@ -8,7 +8,11 @@
  * the time of the last change, which came along, tells.
  *
  * Nothing of what a client sent is read here; that there is something, or the end, wakes the session. Processes that
- * start because of changes are so many at once; a client who says something does not wait behind them. */
+ * start because of changes are so many at once; a client who says something does not wait behind them.
+ *
+ * Of a file that comes into the directory of new messages a client is told here, without a process: the number of messages that
+ * it knew, and one more. What else happens wakes the session, and what does not fit then (the file may have gone again) is put right by
+ * it. The events of one read are one text. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -34,6 +38,7 @@ enum {
     EVENTS_AT_ONCE = 64,
     WOKEN_AT_ONCE = 64,
     OWNER_LIMIT = 1000, /* sessions of a user: its process may have fallen into wrong hands */
+    TOLD_MOST = 100,    /* new messages that a session is told of here: without end they wake a process now and then */
 };
 
 #define DUE_PAUSE SECONDS(10)
@@ -59,17 +64,23 @@ struct parked {
     unsigned magic;
     struct list link;  /* of all */
     struct list woken; /* of those that wait for a process */
+    struct list noted; /* of those to which the events that were just read matter */
     struct owner *owner;
     int fd;
     usec_t due;
     struct watched watched[USER_WATCHES];
+    bool tells_new, new_is_recent;
+    uint32_t known, recent; /* as it was parked */
+    uint32_t news;          /* of the events that were just read */
+    bool is_stale;          /* they say more than that */
+    struct user_told told;
     size_t len;
-    char packet[]; /* R */
+    char packet[]; /* R, and room for told */
 };
 
 static struct {
     struct map *owners, *watches; /* by login; by wd */
-    struct list all, woken;
+    struct list all, woken, noted;
     struct task_cond wake, changed;
     unsigned count, resuming; /* sessions in all; that are given to a process for a change */
     int epoll, inotify;
@@ -189,6 +200,7 @@ release(struct parked *parked)
     silence(parked);
     list_remove(&parked->link);
     list_remove(&parked->woken);
+    list_remove(&parked->noted);
     (void)setsockopt(parked->fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
     close(parked->fd);
     owner_give(parked->owner);
@@ -213,6 +225,7 @@ take_out(struct parked *parked)
     silence(parked);
     list_remove(&parked->link);
     list_remove(&parked->woken);
+    list_remove(&parked->noted);
 }
 
 /* Gives it to a process of its user. */
@@ -221,6 +234,7 @@ resume(struct parked *parked, bool for_change)
 {
     struct err err;
     struct slice packet = slice_make(parked->packet, parked->len);
+    memcpy(parked->packet + 1, &parked->told, sizeof(parked->told));
     if (user_starter_send(&parked->owner->who, packet, parked->fd, for_change, &err) < 0) {
         log_warning("session of user %s lost: %s", parked->owner->who.user, err.text);
         say_goodbye(parked, user_program->stop_text);
@@ -308,6 +322,42 @@ watch_clients(void *arg)
     task_fd_release(&park.epoll_fd);
 }
 
+/* False: what is new is not told here. */
+static bool
+tell_news(struct parked *parked)
+{
+    char text[USER_NEWS_LIMIT];
+    uint32_t messages = parked->told.messages + parked->news;
+    if (!parked->tells_new || messages > TOLD_MOST)
+        return false;
+    size_t len =
+        user_program->news(parked->known + messages, parked->recent + (parked->new_is_recent ? messages : 0), text);
+    ssize_t sent = send(parked->fd, text, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent <= 0)
+        return false;
+    if ((size_t)sent < len) { /* to a client that takes nothing: half a line can't be taken back */
+        log_parked_ends(parked->owner->who.user, "client does not read");
+        say_goodbye(parked, NULL);
+        return true;
+    }
+    parked->told.messages = messages;
+    parked->told.bytes += (uint32_t)len;
+    parked->news = 0;
+    return true;
+}
+
+static void
+note(struct watched *watched, bool is_arrival)
+{
+    struct parked *parked = watched->parked;
+    if (is_arrival && watched == &parked->watched[USER_WATCH_NEW])
+        parked->news++;
+    else
+        parked->is_stale = true;
+    if (!list_is_linked(&parked->noted))
+        list_append(&park.noted, &parked->noted);
+}
+
 static void
 take_event(const struct inotify_event *event)
 {
@@ -316,27 +366,49 @@ take_event(const struct inotify_event *event)
         wake_for_change(LIST_ENTRY(link, struct parked, link));
         return;
     }
-    const struct watch *watch;
-    while ((watch = map_get(park.watches, wd_key(&event->wd)))) /* goes with the last of them */
-        wake_for_change(LIST_ENTRY(watch->parked.next, struct watched, link)->parked);
+    struct watch *watch = map_get(park.watches, wd_key(&event->wd));
+    bool is_arrival = (event->mask & (IN_CREATE | IN_MOVED_TO)) && !(event->mask & IN_ISDIR) && event->len > 0 &&
+                      event->name[0] != '.';
+    if (watch)
+        LIST_EACH(link, &watch->parked)
+    note(LIST_ENTRY(link, struct watched, link), is_arrival);
 }
 
 static void
-watch_mailboxes(void *arg)
+act_on_noted(void)
+{
+    struct list *link;
+    while ((link = list_pop(&park.noted))) {
+        struct parked *parked = LIST_ENTRY(link, struct parked, noted);
+        if (parked->is_stale || !tell_news(parked))
+            wake_for_change(parked);
+    }
+}
+
+/* Returns when nothing is left. */
+static void
+read_events(void)
 {
     char bytes[2048] __attribute__((aligned(8)));
-    struct err err;
-    (void)arg;
-    for (;;) {
-        ssize_t n = read(park.inotify, bytes, sizeof(bytes));
+    ssize_t n;
+    while ((n = read(park.inotify, bytes, sizeof(bytes))) > 0) {
         for (ssize_t at = 0; at < n;) {
             const struct inotify_event *event = (const void *)(bytes + at);
             at += (ssize_t)(sizeof(*event) + event->len);
             take_event(event);
         }
-        if (n <= 0 && task_fd_wait_read(&park.inotify_fd, NO_DEADLINE, &err) < 0)
-            break;
+        act_on_noted();
     }
+}
+
+static void
+watch_mailboxes(void *arg)
+{
+    struct err err;
+    (void)arg;
+    do
+        read_events();
+    while (task_fd_wait_read(&park.inotify_fd, NO_DEADLINE, &err) == 0);
     task_fd_release(&park.inotify_fd);
 }
 
@@ -361,6 +433,7 @@ user_parking_start(void)
 {
     list_init(&park.all);
     list_init(&park.woken);
+    list_init(&park.noted);
     park.owners = map_new();
     park.watches = map_new();
     park.epoll = epoll_create1(EPOLL_CLOEXEC);
@@ -382,17 +455,22 @@ user_parking_start(void)
 static struct parked *
 parked_new(const struct auth_ticket *who, const struct msg_parked *message, struct slice rest, int fd)
 {
-    struct parked *parked = calloc(1, sizeof(*parked) + 1 + rest.len);
+    const size_t head = 1 + sizeof(struct user_told);
+    struct parked *parked = calloc(1, sizeof(*parked) + head + rest.len);
     if (!parked)
         fatal("out of memory");
     parked->magic = PARKED_MAGIC;
     parked->owner = owner_take(who);
     parked->fd = fd;
     parked->due = message->due;
-    parked->len = 1 + rest.len;
+    parked->tells_new = message->tells_new && user_program->news;
+    parked->known = (uint32_t)message->known;
+    parked->recent = (uint32_t)message->recent;
+    parked->new_is_recent = message->new_is_recent;
+    parked->len = head + rest.len;
     parked->packet[0] = 'R';
     if (rest.len > 0)
-        memcpy(parked->packet + 1, rest.ptr, rest.len);
+        memcpy(parked->packet + head, rest.ptr, rest.len);
     list_append(&park.all, &parked->link);
     park.count++;
     return parked;
@@ -422,6 +500,7 @@ user_parking_add(const struct auth_ticket *who, struct user_packet *packet)
         arena_free(&arena);
         return makes_sense;
     }
+    read_events(); /* those of before are not about this session, which knows all that they tell */
     struct parked *parked = parked_new(who, message, rest, packet->fds[0]);
     const int64_t changed[USER_WATCHES] = {message->changed_1, message->changed_2};
     struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | EPOLLONESHOT, .data.ptr = parked};

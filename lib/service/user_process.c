@@ -45,6 +45,7 @@ struct user_session {
     struct arena *arena;
     int fd;
     bool resumed;
+    struct user_told told;
     const struct msg_session *message;
     struct slice rest;
 };
@@ -54,7 +55,7 @@ run_session(void *arg)
 {
     struct user_session *session = arg;
     if (session->resumed)
-        user_program->resume(session->fd, session->message, session->rest);
+        user_program->resume(session->fd, session->message, session->rest, session->told);
     else
         user_program->serve(session->fd, session->message, session->rest);
     arena_free(&session->arena);
@@ -74,6 +75,10 @@ take_session(const struct user_packet *packet)
     session->resumed = packet->kind != 'S' && packet->kind != 'L';
     user.may_stay = packet->kind == 'L' || (session->resumed && user.may_stay);
     user.cannot_park = user.cannot_park || packet->kind == 'N';
+    if (session->resumed && bytes.len >= sizeof(session->told)) {
+        memcpy(&session->told, bytes.ptr, sizeof(session->told));
+        bytes = slice_make(bytes.ptr + sizeof(session->told), bytes.len - sizeof(session->told));
+    }
     session->message = msg_decode(arena, &type_session, bytes, &session->rest, &err);
     if (!session->message || (session->resumed && !user_program->resume) ||
         net_set_nonblocking(session->fd, true) < 0) {
@@ -129,8 +134,13 @@ read_channel(void *arg)
 int
 user_process_park(const struct user_parking *parking, const struct msg_session *session, struct err *err)
 {
-    struct msg_parked message = {
-        .due = parking->due, .changed_1 = parking->changed[0], .changed_2 = parking->changed[1]};
+    struct msg_parked message = {.due = parking->due,
+                                 .changed_1 = parking->changed[0],
+                                 .changed_2 = parking->changed[1],
+                                 .tells_new = parking->tells_new,
+                                 .known = parking->known,
+                                 .recent = parking->recent,
+                                 .new_is_recent = parking->new_is_recent};
     int fds[USER_PACKET_FDS];
     unsigned count = 0;
     struct buf packet = {0};

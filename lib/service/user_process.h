@@ -12,6 +12,9 @@
  * something, or something changes in a directory, or the session has idled for too long, a process of the user, started anew if need
  * be, goes on with it. With TLS the connection is one to the front, which relays, and knows nothing of all this.
  *
+ * Of new messages the client can be told without a process: how many there are follows from how many it knew and how many files
+ * came into the directory of new ones. Whoever goes on with the session learns what its client was told, and has to keep to it.
+ *
  * The starter parses nothing but the ticket and what our own front sends. Where the mail system runs as an ordinary user, only
  * that user's tickets are good. */
 #ifndef LIB_SERVICE_USER_PROCESS_H
@@ -22,6 +25,13 @@
 #include "lib/mail/messages.h"
 #include "lib/run/net.h"
 #include "lib/service/service.h"
+
+/* What the client of a session was told while that was parked. */
+struct user_told {
+    uint32_t messages; /* new ones, beyond those that it knew */
+    uint32_t bytes;    /* of the texts that said so */
+};
+enum { USER_NEWS_LIMIT = 100 };
 
 /* What a program of this kind is made of. */
 struct user_program {
@@ -37,7 +47,10 @@ struct user_program {
     void (*serve)(int fd, const struct msg_session *, struct slice input);
     /* The same for a session that was parked, with its state; the message has the tag that it was parked with. NULL: there are
      * none. */
-    void (*resume)(int fd, const struct msg_session *, struct slice state);
+    void (*resume)(int fd, const struct msg_session *, struct slice state, struct user_told);
+    /* In the starter: the text that tells a client of a parked session that there are so many messages now, so many of them recent.
+     * Gives its length. NULL: changes wake the session. */
+    size_t (*news)(uint32_t messages, uint32_t recent, char text[USER_NEWS_LIMIT]);
     /* The system stops: tell the sessions. */
     void (*stop)(void);
     /* The last session has ended, and no more will come: what is open is closed in good order. NULL: nothing. */
@@ -55,13 +68,17 @@ struct user_identity {
 const struct user_identity *user_identity(void);
 
 /* Parks a session; the descriptors stay the caller's, who closes them. -1: it can't be: go on serving it. */
-enum { USER_WATCHES = 2, USER_STATE_LIMIT = 64 << 10 };
+enum { USER_WATCHES = 2, USER_WATCH_NEW = 1, USER_STATE_LIMIT = 64 << 10 };
 struct user_parking {
     int fd;                        /* the connection, of which nothing is buffered here */
     usec_t due;                    /* loop_now() time at which it has idled for too long */
     int watches[USER_WATCHES];     /* directories (or files), open for reading: a change in one wakes the session */
     int64_t changed[USER_WATCHES]; /* when each changed last, as the session knows it: nanoseconds since 1970 */
     unsigned watch_count;
+    bool
+        tells_new; /* a file that comes into watches[USER_WATCH_NEW] is a new message, which the client can be told of meanwhile */
+    uint32_t known, recent; /* then: messages that it knows, and how many of them are recent */
+    bool new_is_recent;
     struct slice state; /* at most USER_STATE_LIMIT */
 };
 int may_wait user_process_park(const struct user_parking *, const struct msg_session *, struct err *) MUST_USE;

@@ -3,8 +3,8 @@
  *
  * The starter and a user's process are joined by a socket of whole packets, each a letter, its message, and bytes:
  *   S msg_session, input of the client   starter: a new session, with its connection
- *   R msg_session, state                 starter: a session that was parked, with its connection
- *   N msg_session, state                 the same, and none of this process can be parked
+ *   R user_told, msg_session, state      starter: a session that was parked, with its connection
+ *   N user_told, msg_session, state      the same, and none of this process can be parked
  *   T                                    starter: the system stops
  *   P msg_parked, msg_session, state     user's process: keep this session, with its connection and the directories
  * The end of either direction says that nothing more will come that way. */

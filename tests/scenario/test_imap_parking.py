@@ -16,6 +16,12 @@ def server():
         yield mail
 
 
+@pytest.fixture(scope="module")
+def told():
+    with Reading(users=7, settings={"imap_park_time": "1s"}) as mail:
+        yield mail
+
+
 def of_instance(server, pid):
     try:
         return os.readlink(f"/proc/{pid}/cwd").startswith(server.base)
@@ -96,6 +102,122 @@ def test_new_mail_and_done_reach_a_parked_session(server, tls):
     c.idle()
     park(server, n)
     assert c.done()[-1] == b"i OK Idle completed."
+    c.command(b"o LOGOUT")
+
+
+def new_files(server, n):
+    return sorted(name for name in os.listdir(f"{server.maildir(n)}/new"))
+
+
+def started(server, n):
+    """Counts processes of a user from now on: those that were seen."""
+    seen = set()
+
+    def look():
+        seen.update(processes(server, n))
+        return seen
+    return look
+
+
+def test_new_mail_is_told_without_a_process(told):
+    told.put(1, b"Subject: first\r\n\r\nx\r\n")
+    c = Idle(told, 1)
+    c.idle()
+    park(told, 1)
+    seen = started(told, 1)
+    for i in range(5):
+        told.put(1, b"Subject: more\r\n\r\nx\r\n")
+        assert c.until(b"* %d RECENT" % (2 + i))[-2] == b"* %d EXISTS" % (2 + i)
+        assert not seen()
+    assert b"RECENT" not in b"".join(c.done())
+    assert [line.split()[4] for line in c.command(b"f FETCH 1:* (UID)")[:-1]] == [b"%d)" % n for n in range(1, 7)]
+    assert any(b"SEARCH 1 2 3 4 5 6" in line for line in c.command(b"g SEARCH RECENT"))
+    told.put(1, b"Subject: last\r\n\r\nx\r\n")
+    assert b"* 7 EXISTS" in c.command(b"n NOOP")
+    c.command(b"o LOGOUT")
+
+
+def test_what_was_told_and_has_gone_again_is_expunged(told):
+    for i in range(3):
+        told.put(2, b"Subject: %d\r\n\r\nx\r\n" % i, name=f"{i}.old")
+    c = Idle(told, 2)
+    c.idle()
+    park(told, 2)
+    for i in range(4):
+        told.put(2, b"Subject: new %d\r\n\r\nx\r\n" % i, name=f"{1000 + i}.new")
+    c.until(b"* 7 EXISTS")
+    for name in ("1000.new", "1002.new"):
+        os.unlink(f"{told.maildir(2)}/new/{name}")
+    assert {b"* 7 EXPUNGE", b"* 6 EXPUNGE"} <= set(c.until(b"* 6 EXPUNGE"))
+    c.done()
+    got = c.command(b"f FETCH 4:5 (UID BODY.PEEK[HEADER.FIELDS (SUBJECT)])")
+    assert [line for line in got if line.startswith(b"Subject")] == [b"Subject: new 1", b"Subject: new 3"]
+    assert any(b"SEARCH 1 2 3 4 5" in line for line in c.command(b"g SEARCH ALL"))
+    c.command(b"o LOGOUT")
+
+
+def test_an_old_message_that_goes_while_a_new_one_is_told_keeps_the_numbers_right(told):
+    for i in range(3):
+        told.put(3, b"Subject: %d\r\n\r\nx\r\n" % i)
+    c = Idle(told, 3)
+    c.idle()
+    park(told, 3)
+    told.put(3, b"Subject: new\r\n\r\nx\r\n")
+    c.until(b"* 4 EXISTS")
+    cur = f"{told.maildir(3)}/cur"
+    os.unlink(f"{cur}/{sorted(os.listdir(cur))[1]}")
+    c.until(b"* 2 EXPUNGE")
+    told.put(3, b"Subject: newer\r\n\r\nx\r\n")
+    c.until(b"* 4 EXISTS")
+    c.done()
+    assert [line.split()[4] for line in c.command(b"f FETCH 1:* (UID)")[:-1]] == [b"1)", b"3)", b"4)", b"5)"]
+    c.command(b"o LOGOUT")
+
+
+def test_files_that_are_no_messages_are_not_told(told):
+    c = Idle(told, 4)
+    c.idle()
+    seen = started(told, 4)
+    for i, make in enumerate((lambda path: open(f"{path}/.hidden", "w", encoding="ascii").close(), lambda path: os.mkdir(f"{path}/1.directory"))):
+        park(told, 4)
+        seen().clear()
+        make(f"{told.maildir(4)}/new")
+        told.wait(seen, 30, "a process that looks", 0.01)
+        park(told, 4)
+        told.put(4, b"Subject: one\r\n\r\nx\r\n")
+        assert c.until(b"* %d RECENT" % 0)[-2] == b"* %d EXISTS" % (i + 1)
+    assert not any(b"EXPUNGE" in line for line in c.done())
+    c.command(b"o LOGOUT")
+
+
+@pytest.mark.parametrize("enable", [b"QRESYNC", b"UIDONLY"])
+def test_clients_who_want_uids_of_what_is_expunged_are_told_by_a_process(told, enable):
+    n = 5 if enable == b"QRESYNC" else 6
+    c = Idle(told, n)
+    c.command(b"e ENABLE " + enable)
+    c.command(b"s SELECT INBOX")
+    c.idle()
+    park(told, n)
+    name = told.put(n, b"Subject: new\r\n\r\nx\r\n")
+    c.until(b"* 1 EXISTS")
+    park(told, n)
+    os.unlink(f"{told.maildir(n)}/new/{name}")
+    assert c.until(b"* VANISHED")[-1] == b"* VANISHED 1"
+    c.done()
+    c.command(b"o LOGOUT")
+
+
+def test_very_many_new_messages_are_told_at_last_by_a_process(told):
+    c = Idle(told, 7)
+    c.idle()
+    park(told, 7)
+    seen = started(told, 7)
+    for i in range(150):
+        told.put(7, b"Subject: %d\r\n\r\nx\r\n" % i)
+    told.wait(lambda: seen(), 30, "a process of u7", 0.01)
+    c.until(b"* 150 EXISTS")
+    c.done()
+    assert c.command(b"f FETCH 150 (UID)")[0] == b"* 150 FETCH (UID 150)"
     c.command(b"o LOGOUT")
 
 
