@@ -172,7 +172,8 @@ alias_expand(struct job *job, const struct step *above, const char *name, const 
         return;
     }
     *found = table != NULL;
-    if (!table)
+    /* Once for each level: lists of lists would else double with each level that two of them share. */
+    if (!table || job_seen(job, "alias %u %s %s", above->level, name, unmatched ? unmatched : ""))
         return;
     step = step_below(job, above);
     step->expansion = EXPAND_ALIAS;

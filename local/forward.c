@@ -52,7 +52,7 @@ forward_add(struct job *job, const struct step *step)
 {
     struct batch *batch;
 
-    if (job_seen(job, "indirect %s", step->address))
+    if (job_seen_address(job, "indirect", step->address))
         return;
     batch = find_batch(job, step);
     if (batch->count == batch->room) {

@@ -150,7 +150,6 @@ look_up(const struct job *job, const char *fmt, va_list args, struct slice *key)
 
     if (len < 0)
         fatal("out of memory");
-    text_lower_all(text, (size_t)len);
     *key = slice_make(text, (size_t)len);
     return map_get(job->seen, *key) != NULL;
 }
@@ -184,6 +183,15 @@ job_saw(const struct job *job, const char *fmt, ...)
     va_end(args);
     free((char *)key.ptr);
     return seen;
+}
+
+bool
+job_seen_address(struct job *job, const char *kind, const char *address)
+{
+    char *key = arena_strdup(job->arena, address);
+
+    text_lower_all(key, strlen(key));
+    return job_seen(job, "%s %s", kind, key);
 }
 
 /* ---- results ---- */

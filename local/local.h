@@ -97,9 +97,11 @@ void job_add_recipient(struct job *, const struct step *);
 /* text: a destination as it stands in an alias. */
 void job_add_destination(struct job *, const struct step *, const char *text);
 
-/* Was this done before? Remembers it. */
+/* Was this done before? Remembers it. Case counts: files and commands differ by it. */
 bool job_seen(struct job *, const char *fmt, ...) PRINTF_LIKE(2, 3);
 bool job_saw(const struct job *, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* The same for an address, whose case does not count. kind: of what was done with it. */
+bool job_seen_address(struct job *, const char *kind, const char *address);
 
 /* How a delivery of the step ended: logged, and counted. Texts are kept, not copied. */
 void job_result(struct job *, const struct step *, const struct delivery_status *);

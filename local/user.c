@@ -285,8 +285,7 @@ unknown(struct job *job, const struct step *step)
         return;
     if (*transport) {
         pass(job, step, transport);
-    } else if (*local.s.luser_relay && !job_saw(job, "luser %s", step->address)) {
-        (void)job_seen(job, "luser %s", step->address);
+    } else if (*local.s.luser_relay && !job_seen_address(job, "luser", step->address)) {
         relay_unknown(job, step, &err);
     } else if (is_required(step->user)) {
         log_warning("required alias not found: %s", step->user);

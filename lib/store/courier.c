@@ -288,14 +288,29 @@ send_pieces(struct stream *stream, struct source *source, struct err *err)
     return more;
 }
 
-/* One at a time reads a source that is not whole in memory: `reading` belongs to the source that is being read. */
-static const struct source *reading;
+/* A source that is not whole in memory has one place where it is read, so that deliveries of one message take turns. Those of
+ * others don't wait for them: what takes the content may be a user's command, as slow as he likes. */
+struct reader {
+    struct list link; /* in readers */
+    const struct source *source;
+};
+static struct list readers = {&readers, &readers};
 static struct task_cond reading_ended;
+
+static bool
+is_being_read(const struct source *source)
+{
+    LIST_EACH(link, &readers)
+    if (LIST_ENTRY(link, struct reader, link)->source == source)
+        return true;
+    return false;
+}
 
 int
 courier_send_content(struct stream *stream, struct source *source, usec_t deadline, struct err *err)
 {
     struct slice whole = source_whole_wire(source, WHOLE_LIMIT);
+    struct reader own = {.source = source};
     int result;
 
     if (whole.len >= END_LENGTH) {
@@ -303,12 +318,12 @@ courier_send_content(struct stream *stream, struct source *source, usec_t deadli
         send_end(stream, 0);
         return 0;
     }
-    while (reading)
+    while (is_being_read(source))
         if (task_wait(&reading_ended, deadline, err) < 0)
             return -1;
-    reading = source;
+    list_append(&readers, &own.link);
     result = send_pieces(stream, source, err);
-    reading = NULL;
+    list_remove(&own.link);
     task_wake_all(&reading_ended);
     send_end(stream, result < 0 ? COURIER_BROKEN : 0);
     return result;

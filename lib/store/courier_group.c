@@ -16,6 +16,10 @@
 
 enum { GROUPS = 3 }; /* at once */
 
+/* So long a gathering waits for a place. A member whose mailbox does not answer (a server that is gone) may hold one for hours;
+ * then each of the others gets a process of its own, as where there are no groups. */
+#define PATIENCE SECONDS(10)
+
 /* A delivery that waits for its group. The first member's task does the work for all. */
 struct member {
     struct list link;
@@ -213,12 +217,13 @@ talk(struct gathering *g, struct stream *stream, usec_t deadline, bool *untouche
 static void may_wait
 lead(struct gathering *g, usec_t deadline)
 {
+    usec_t patience = loop_now() + PATIENCE;
     struct stream *stream;
     bool untouched;
     struct err err;
 
     while (groups.running >= GROUPS)
-        if (task_wait(&groups.ended, deadline, &err) < 0) {
+        if (task_wait(&groups.ended, deadline < patience ? deadline : patience, &err) < 0) {
             settle(g, 0, NULL);
             return;
         }

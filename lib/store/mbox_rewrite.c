@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -201,10 +202,19 @@ flush(struct mbox_rewrite *w, struct err *err)
     return 0;
 }
 
+/* Another program that heeds no lock may change the file between the plan and the copy. */
+static int
+check_room(const struct mbox_rewrite *w, off_t size, struct err *err)
+{
+    return w->written + (off_t)w->filled + size <= w->size ? 0
+                                                           : err_set(err, ERR_TEMP, "the mailbox changed meanwhile");
+}
+
 int
 mbox_rewrite_put(struct mbox_rewrite *w, struct slice bytes, struct err *err)
 {
-    check(w->written + (off_t)(w->filled + bytes.len) <= w->size);
+    if (check_room(w, (off_t)bytes.len, err) < 0)
+        return -1;
     while (bytes.len > 0) {
         size_t n = PIECE - w->filled < bytes.len ? PIECE - w->filled : bytes.len;
         memcpy(w->piece + w->filled, bytes.ptr, n);
@@ -219,7 +229,8 @@ mbox_rewrite_put(struct mbox_rewrite *w, struct slice bytes, struct err *err)
 int
 mbox_rewrite_copy(struct mbox_rewrite *w, off_t from, off_t size, struct err *err)
 {
-    check(w->written + (off_t)w->filled + size <= w->size);
+    if (check_room(w, size, err) < 0)
+        return -1;
     while (size > 0) {
         off_t room = (off_t)(PIECE - w->filled);
         ssize_t n = read_at(w->fd, w->piece + w->filled, size < room ? size : room, from, err);
@@ -251,9 +262,12 @@ mbox_rewrite_commit(struct mbox_rewrite *w, struct err *err)
 {
     if (w->size == 0)
         return cut_off(w->fd, w->from, err);
-    if (flush(w, err) < 0 || w->written != w->size || fdatasync(w->fd) < 0) {
+    bool is_flushed = flush(w, err) == 0;
+    if (!is_flushed || w->written != w->size || fdatasync(w->fd) < 0) {
         if (w->written == w->size)
             err_errno(err, "rewrite");
+        else if (is_flushed)
+            err_set(err, ERR_TEMP, "the mailbox changed meanwhile");
         mbox_rewrite_abort(w);
         return -1;
     }
@@ -490,13 +504,16 @@ end_rewrite(struct mbox_rewrite *w, off_t size)
     free(w->piece);
 }
 
+/* The mailbox's owner can write what he likes into a mark: sums of three of these don't overflow. */
+static const off_t NUMBER_LIMIT = INT64_MAX / 4;
+
 static bool
 take_numbers(char **rest, off_t *numbers, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         char *begin = *rest;
         numbers[i] = strtoll(begin, rest, 10);
-        if (*begin != ' ' || *rest == begin || numbers[i] < 0)
+        if (*begin != ' ' || *rest == begin || numbers[i] < 0 || numbers[i] > NUMBER_LIMIT)
             return false;
     }
     return *(*rest)++ == ' ';

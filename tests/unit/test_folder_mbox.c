@@ -476,6 +476,58 @@ test_a_killed_rewrite_is_ended(void **state)
     }
 }
 
+/* Numbers of the owner's whose sums are no numbers. */
+static void
+test_enormous_numbers_in_a_mark(void **state)
+{
+    static const char *const marks[] = {
+        "c 2 2 ", "w 2 2 ", "c 9223372036854775807 9223372036854775807 ", "h 0 ", "t 0 ",
+    };
+    static char text[3 * 65536];
+    char mark[300];
+    struct stat st;
+    (void)state;
+    write_file(ONE);
+    assert_int_equal(stat(path, &st), 0);
+    size_t at = 2 * (size_t)(st.st_blksize > 4096 ? st.st_blksize : 4096);
+    memset(text, '\n', at);
+    memcpy(text, ONE, strlen(ONE));
+    snprintf(text + at, 500, "%s", "From n Tue Nov  3 05:20:11 2026\n\nbehind\n\n");
+    for (size_t i = 0; i < sizeof(marks) / sizeof(*marks); i++) {
+        write_file(text);
+        snprintf(mark, sizeof(mark), "%s%zu 9223372036854775807 From n", marks[i], at);
+        if (setxattr(path, "user.postern.rewrite", mark, strlen(mark), 0) < 0)
+            skip();
+        int fd = open(path, O_RDWR);
+        mbox_rewrite_repair(fd);
+        close(fd);
+        assert_string_equal(file_text(), text);
+        assert_true(getxattr(path, "user.postern.rewrite", NULL, 0) < 0);
+    }
+}
+
+/* A program that heeds no lock has changed a header between the plan and the copy: an error, and the file is as it was. */
+static void
+test_a_rewrite_of_another_length_than_planned(void **state)
+{
+    struct mbox_rewrite w;
+    (void)state;
+    for (size_t n = 19; n <= 21; n += 2) {
+        write_file(ONE TWO);
+        int fd = open(path, O_RDWR), result;
+        assert_int_equal(mbox_rewrite_begin(&w, fd, (off_t)strlen(ONE), 20, &err), 0);
+        result = mbox_rewrite_put(&w, slice_make("From x\n\nlonger than it", n), &err);
+        assert_int_equal(result, n > 20 ? -1 : 0);
+        if (result < 0)
+            mbox_rewrite_abort(&w);
+        else
+            assert_int_equal(mbox_rewrite_commit(&w, &err), -1);
+        assert_int_equal(err.kind, ERR_TEMP);
+        close(fd);
+        assert_string_equal(file_text(), ONE TWO);
+    }
+}
+
 /* The owner of a mailbox may write what he likes into its marks: that they are read over their ends a sanitizer would tell. */
 static void
 test_marks_of_the_owners_own(void **state)
@@ -634,6 +686,8 @@ main(void)
         cmocka_unit_test(test_a_killed_rewrite_is_taken_back),
         cmocka_unit_test(test_a_killed_rewrite_is_ended),
         cmocka_unit_test(test_marks_of_the_owners_own),
+        cmocka_unit_test(test_enormous_numbers_in_a_mark),
+        cmocka_unit_test(test_a_rewrite_of_another_length_than_planned),
         cmocka_unit_test(test_without_room_nothing_changes),
         cmocka_unit_test(test_a_kill_loses_nothing),
     };
