@@ -19,7 +19,7 @@ import time
 
 import pytest
 
-from harness import Client, send
+from harness import Client, inject, send
 from harness.instance import PEERS, free_port
 
 CONTENT = b"From: a@src.test\r\nSubject: x\r\n\r\nhello\r\nFrom me\r\n.\r\n"
@@ -347,6 +347,57 @@ def test_one_process_stores_for_many_users_as_each_of_them(make_mail, place, kin
     assert os.path.getsize(f"{place}/{forwarding}.copy") > 0
     assert os.listdir(outside) == [] if slash else os.path.getsize(outside) == 0
     assert 0 < couriers(mail) < len(names) - 3
+
+
+def test_processes_of_many_users_that_hang_hold_up_nobody_else(make_mail, place):
+    """As with a mailbox on a server that has gone: three at a time may be in the hands of such a process."""
+    if not ROOT or inject.unavailable():
+        pytest.skip("needs users" if not ROOT else inject.unavailable())
+    names = [p.pw_name for p in pwd.getpwall() if p.pw_uid and p.pw_gid][:9]
+    lists = ", ".join("{list%d = %s}" % (n, " ".join(names)) for n in range(4))
+    mail = make_mail(start=False, wrap=["local"], settings=settings(place + "/", alias_maps="inline:{%s}" % lists))
+    inject.arm(mail, "local", "-e trace=syncfs -e inject=syncfs:delay_enter=100s")
+    mail.start()
+    for n in range(4):
+        assert send("a@src.test", [f"list{n}@local.test"], CONTENT, port=mail.port).code == 250
+    mail.wait_log(r"delivered to maildir", seconds=60, count=len(names))
+    assert len({line.queue_id for line in mail.log(r"delivered to maildir")}) == 1
+    mail.kill_all()
+
+
+def test_a_command_that_reads_nothing_keeps_no_other_large_message_waiting(make_mail, place, user):
+    """Any user may have such a command in his .forward file."""
+    mail = make_mail(settings=settings(place, alias_maps='inline:{ {slow = "|exec sleep 300"} }'))
+    body = CONTENT + (b"x" * 70 + b"\r\n") * 40000
+    assert send("a@src.test", ["slow@local.test"], body, port=mail.port).code == 250
+    mail.wait(lambda: couriers(mail), 20, "the command is started")
+    time.sleep(1)
+    assert send("a@src.test", [f"{user}@local.test"], body, port=mail.port).code == 250
+    mail.wait_log(r"delivered to mailbox", seconds=30)
+    assert len(messages(f"{place}/{user}")) == 1 and not mail.log(r"to=<slow@local\.test>")
+    mail.kill_all()
+
+
+def test_files_and_commands_differ_by_case(make_mail, place):
+    """An address stands once in a list, however it is written; "Out" and "out" are two files."""
+    mail = make_mail(settings=settings(place, alias_maps=f'inline:{{ {{all = {place}/Out, {place}/out, "|cat >{place}/C", "|cat >{place}/c", x@far.test, X@Far.test}} }}',
+                                       default_privs=pwd.getpwuid(os.geteuid()).pw_name if not ROOT else "nobody"))
+    mail.settings["default_transport"] = "discard"
+    mail.write_config()
+    mail.reload()
+    assert send("a@src.test", ["all@local.test"], CONTENT, port=mail.port).code == 250
+    mail.wait_log(r"relay=local.*status=sent", count=5)
+    assert all(os.path.getsize(f"{place}/{name}") for name in ("Out", "out", "C", "c"))
+    assert len(mail.wait_log(r"relay=none.*to=<x@far\.test>|to=<x@far\.test>, .*relay=none")) == 1
+
+
+def test_lists_of_lists_do_not_double_with_each_level(make_mail, place, user):
+    """40 levels of two lists, each with both of the next: a million million ways, and one message."""
+    lists = ["{a%d = a%d b%d}, {b%d = a%d b%d}" % (n, n + 1, n + 1, n, n + 1, n + 1) for n in range(40)]
+    mail = make_mail(settings=settings(place, alias_maps="inline:{%s, {a40 = %s}, {b40 = %s}}" % (", ".join(lists), user, user)))
+    assert send("a@src.test", ["a0@local.test"], CONTENT, port=mail.port).code == 250
+    mail.wait_log(r"delivered to mailbox", seconds=30)
+    assert len(messages(f"{place}/{user}")) == 1 and not mail.complaints()
 
 
 @pytest.mark.parametrize("kind", ["mbox", "maildir"])
