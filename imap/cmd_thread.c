@@ -8,6 +8,15 @@
 #include "imap/sort.h"
 #include "imap/thread.h"
 
+static const struct algorithm {
+    const char *name;
+    struct thread_node *(*run)(struct arena *, struct thread_message *, size_t count);
+} algorithms[] = {
+    {"ORDEREDSUBJECT", thread_by_subject},
+    {"REFERENCES", thread_by_references},
+    {"REFS", thread_by_refs},
+};
+
 static void
 fill(struct session *s, struct thread_message *m, const struct index_cached *cached)
 {
@@ -83,12 +92,15 @@ put_thread(struct session *s, const struct thread_node *root, struct buf *out)
 }
 
 static int
-parse_thread(struct session *s, bool *by_subject, struct slice *charset)
+parse_thread(struct session *s, const struct algorithm **algorithm, struct slice *charset)
 {
     if (imap_space(&s->in) < 0)
         return -1;
-    *by_subject = imap_keyword(&s->in, "ORDEREDSUBJECT");
-    if (!*by_subject && !imap_keyword(&s->in, "REFERENCES"))
+    *algorithm = NULL;
+    for (size_t i = 0; i < ARRAY_LEN(algorithms) && !*algorithm; i++)
+        if (imap_keyword(&s->in, algorithms[i].name))
+            *algorithm = &algorithms[i];
+    if (!*algorithm)
         return imap_fail(&s->in, "unknown threading algorithm");
     if (imap_space(&s->in) < 0 || imap_astring(&s->in, charset) < 0)
         return -1;
@@ -114,9 +126,9 @@ cmd_thread(struct session *s)
     struct err err;
     uint32_t *uids;
     size_t count;
-    bool by_subject;
+    const struct algorithm *algorithm;
 
-    struct search *search = parse_thread(s, &by_subject, &charset) < 0 ? NULL : search_parse(s, charset);
+    struct search *search = parse_thread(s, &algorithm, &charset) < 0 ? NULL : search_parse(s, charset);
     if (!search)
         return imap_bad(s);
     if (search_run(s, search, &uids, &count, &err) < 0)
@@ -124,7 +136,6 @@ cmd_thread(struct session *s)
     struct thread_message *messages = arena_array(s->cmd, count + 1, sizeof(*messages));
     if (load(s, messages, uids, count, &err) < 0)
         return imap_error(s, &err);
-    tell_threads(s, by_subject ? thread_by_subject(s->cmd, messages, count)
-                               : thread_by_references(s->cmd, messages, count));
+    tell_threads(s, algorithm->run(s->cmd, messages, count));
     return imap_ok("Thread completed.");
 }

@@ -29,9 +29,17 @@ compare_nodes(const void *a, const void *b)
     return x->uid < y->uid ? -1 : x->uid > y->uid;
 }
 
-/* Siblings by date. */
+static int
+compare_latest(const void *a, const void *b)
+{
+    const struct thread_node *x = *(struct thread_node *const *)a, *y = *(struct thread_node *const *)b;
+    if (x->latest != y->latest)
+        return x->latest < y->latest ? -1 : 1;
+    return compare_nodes(a, b);
+}
+
 static struct thread_node *
-sort_chain(struct arena *arena, struct thread_node *first)
+sort_chain(struct arena *arena, struct thread_node *first, int (*compare)(const void *, const void *))
 {
     size_t count = 0, i = 0;
     for (struct thread_node *n = first; n; n = n->next)
@@ -41,7 +49,7 @@ sort_chain(struct arena *arena, struct thread_node *first)
     struct thread_node **all = arena_array(arena, count, sizeof(*all));
     for (struct thread_node *n = first; n; n = n->next)
         all[i++] = n;
-    qsort(all, count, sizeof(*all), compare_nodes);
+    qsort(all, count, sizeof(*all), compare);
     for (i = 0; i + 1 < count; i++)
         all[i]->next = all[i + 1];
     all[count - 1]->next = NULL;
@@ -63,15 +71,16 @@ next_upwards(const struct thread_node *node)
     return node->next ? deepest(node->next) : node->parent;
 }
 
+/* Siblings by date. */
 static struct thread_node *
 sort_all(struct arena *arena, struct thread_node *roots)
 {
     for (struct thread_node *n = deepest(roots); n; n = next_upwards(n)) {
-        n->child = sort_chain(arena, n->child);
+        n->child = sort_chain(arena, n->child, compare_nodes);
         for (struct thread_node **at = &n->child; *at; at = &(*at)->next)
             (*at)->at = at;
     }
-    return sort_chain(arena, roots);
+    return sort_chain(arena, roots, compare_nodes);
 }
 
 static struct thread_node *
@@ -278,8 +287,8 @@ gather(struct arena *arena, struct thread_node *roots)
     return result;
 }
 
-struct thread_node *
-thread_by_references(struct arena *arena, struct thread_message *messages, size_t count)
+static struct thread_node *
+link_all(struct arena *arena, struct thread_message *messages, size_t count)
 {
     struct map *ids = map_new();
     struct thread_node **nodes = arena_array(arena, count + 1, sizeof(*nodes)), *roots = NULL;
@@ -306,6 +315,24 @@ thread_by_references(struct arena *arena, struct thread_message *messages, size_
         roots = node;
     }
     map_free(&ids, NULL);
-    roots = sort_all(arena, prune(roots));
-    return sort_all(arena, gather(arena, roots));
+    return sort_all(arena, prune(roots));
+}
+
+struct thread_node *
+thread_by_references(struct arena *arena, struct thread_message *messages, size_t count)
+{
+    return sort_all(arena, gather(arena, link_all(arena, messages, count)));
+}
+
+struct thread_node *
+thread_by_refs(struct arena *arena, struct thread_message *messages, size_t count)
+{
+    struct thread_node *roots = link_all(arena, messages, count);
+    for (struct thread_node *n = deepest(roots); n; n = next_upwards(n)) {
+        if (n->message && n->message->sent > n->latest)
+            n->latest = n->message->sent;
+        if (n->parent && n->latest > n->parent->latest)
+            n->parent->latest = n->latest;
+    }
+    return sort_chain(arena, roots, compare_latest);
 }

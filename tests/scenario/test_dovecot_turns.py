@@ -209,3 +209,36 @@ def test_mbsync_loads_nothing_twice(servers, tmp_path):
         ok(c.store("1", "+FLAGS", f"key{n}"))
         c.logout()
         total += 1
+
+
+def conversation(dice, count):
+    """Messages that answer others, some of which are not there, in any order."""
+    parents = [dice.choice([None, *range(n)]) for n in range(count)]
+    contents = []
+    for n in range(count):
+        above, at = [], parents[n]
+        while at is not None:
+            above.insert(0, f"<c{at}@x>")
+            at = parents[at]
+        above = above[-dice.randint(1, 4):]  # some programs cut the list
+        field = "In-Reply-To" if len(above) == 1 else "References"
+        head = f"{field}: {' '.join(above)}\r\n" if above else ""
+        contents.append((f"Message-ID: <c{n}@x>\r\nDate: {dice.randint(1, 28)} Jan 2025 10:00:{n % 60:02} +0000\r\n{head}"
+                         f"Subject: {dice.choice(['a', 'b', 'Re: a', 'Re: b', 'c', 'd'])}\r\n\r\nx\r\n").encode())
+    return dice.sample(contents, count * 3 // 4)
+
+
+def test_threads_are_those_of_dovecot(servers):
+    mail, dovecot = servers
+    ours, theirs = mail.imap(1), dovecot.imap()
+    for seed in range(5):
+        dice = random.Random(seed)
+        ok(ours.create(f"talk{seed}"))
+        for content in conversation(dice, 40):
+            ok(ours.append(f"talk{seed}", "", imaplib.Time2Internaldate(dice.randint(1735700000, 1735800000)), content))
+        for c in (ours, theirs):
+            ok(c.select(f"talk{seed}"))
+        for algorithm in ("REFS", "REFERENCES"):
+            told = [ok(c.uid("THREAD", algorithm, "UTF-8", "ALL"))[0] for c in (ours, theirs)]
+            assert told[0] == told[1], algorithm
+    ours.logout(), theirs.logout()
