@@ -12,11 +12,11 @@ enum { ID_BYTES = 20, PREVIEW_BYTES = 64 * 1024, ENTITY_LENGTH = 8, SAVED_DIGITS
 /* ---- identifiers ---- */
 
 void
-attributes_email_id(struct slice content, char id[OBJECT_ID_SIZE])
+attributes_object_id(char kind, struct slice bytes, char id[OBJECT_ID_SIZE])
 {
     unsigned char digest[CRYPTO_DIGEST_MOST];
-    crypto_digest("SHA256", content, digest);
-    id[0] = 'M';
+    crypto_digest("SHA256", bytes, digest);
+    id[0] = kind;
     for (unsigned i = 0; i < ID_BYTES; i++)
         snprintf(id + 1 + 2 * i, 3, "%02x", digest[i]);
 }

@@ -13,8 +13,8 @@
 
 enum { OBJECT_ID_SIZE = 48, PREVIEW_LENGTH = 200 };
 
-/* Of the content: two messages with the same bytes have the same, wherever they lie. */
-void attributes_email_id(struct slice content, char id[OBJECT_ID_SIZE]);
+/* Behind this letter a digest of the bytes. */
+void attributes_object_id(char kind, struct slice bytes, char id[OBJECT_ID_SIZE]);
 /* Stays when the mailbox gets another name; "" if the folder knows none. */
 void attributes_mailbox_id(const struct folder *, char id[OBJECT_ID_SIZE]);
 

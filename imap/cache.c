@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "imap/cache.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "imap/sort.h"
@@ -111,6 +112,48 @@ cache_get(struct folder *folder, uint32_t uid, struct arena *arena, struct index
     cache_fill(folder, uid, mime_parse(arena, content.bytes), arena, cached);
     folder_content_release(&content);
     return 1;
+}
+
+/* ---- identifiers ---- */
+
+int
+cache_get_email_id(struct folder *folder, uint32_t uid, struct arena *arena, char id[OBJECT_ID_SIZE], struct err *err)
+{
+    struct folder_message *message = folder_find(folder, uid);
+    struct folder_content content;
+    struct slice known;
+    if (!message)
+        return 0;
+    if (folder_cached_email_id(folder, uid, arena, &known) && known.len < OBJECT_ID_SIZE) {
+        snprintf(id, OBJECT_ID_SIZE, "%.*s", SLICE_ARG(known));
+        return 1;
+    }
+    if (folder_read(folder, message, &content, err) < 0)
+        return err->kind == ERR_PERM ? 0 : -1;
+    attributes_object_id('M', content.bytes, id);
+    folder_content_release(&content);
+    folder_cache_email_id(folder, uid, slice_from(id));
+    return 1;
+}
+
+int
+cache_get_thread_id(struct folder *folder, uint32_t uid, struct arena *arena, char id[OBJECT_ID_SIZE], struct err *err)
+{
+    struct index_cached cached;
+    struct slice root;
+    int result = cache_get(folder, uid, arena, &cached, err);
+    if (result <= 0)
+        return result;
+    struct slice references = cached.texts[INDEX_REFERENCES];
+    if (!slice_cut(&references, '\0', &root))
+        root = cached.texts[INDEX_ID];
+    if (root.len > 0) {
+        attributes_object_id('T', root, id);
+        return 1;
+    }
+    result = cache_get_email_id(folder, uid, arena, id, err);
+    id[0] = 'T';
+    return result;
 }
 
 /* ---- header fields ---- */

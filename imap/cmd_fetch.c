@@ -20,9 +20,9 @@ enum item_kind {
     ITEM_SIZE,
     ITEM_MODSEQ,
     ITEM_SAVEDATE,
+    ITEM_EMAILID,
     ITEM_THREADID,
     ITEM_ENVELOPE,
-    ITEM_EMAILID,
     ITEM_BODY,
     ITEM_BODYSTRUCTURE,
     ITEM_SECTION, /* BODY[...] */
@@ -415,6 +415,7 @@ struct answer {
     struct buf out;
     const char *blank;
     const struct index_cached *cached; /* NULL: from the parts */
+    char email_id[OBJECT_ID_SIZE], thread_id[OBJECT_ID_SIZE];
 };
 
 static void
@@ -490,14 +491,6 @@ put_save_date(struct answer *a, struct folder_message *message)
 }
 
 static void
-put_email_id(struct answer *a, const struct mime_part *message)
-{
-    char id[OBJECT_ID_SIZE];
-    attributes_email_id(slice_make(message->header.ptr, message->header.len + message->body.len), id);
-    buf_printf(&a->out, "EMAILID (%s)", id);
-}
-
-static void
 put_preview(struct answer *a, const struct mime_part *message)
 {
     struct buf text = {0};
@@ -556,8 +549,8 @@ put_item(struct answer *a, const struct item *item, uint32_t uid, const struct m
         buf_printf(&a->out, "MODSEQ (%llu)", (unsigned long long)(message ? message->modseq : 0));
         break;
     case ITEM_SAVEDATE: put_save_date(a, message); break;
-    case ITEM_THREADID: buf_append_text(&a->out, "THREADID NIL"); break;
-    case ITEM_EMAILID: put_email_id(a, parts); break;
+    case ITEM_EMAILID: buf_printf(&a->out, "EMAILID (%s)", a->email_id); break;
+    case ITEM_THREADID: buf_printf(&a->out, "THREADID (%s)", a->thread_id); break;
     case ITEM_PREVIEW: put_preview(a, parts); break;
     case ITEM_SECTION: put_section(a, item, parts); break;
     case ITEM_BINARY:
@@ -635,6 +628,19 @@ open_source(struct session *s, const struct fetch *f, struct arena *arena, struc
     return 0;
 }
 
+/* 0: the message is gone. */
+static int
+take_ids(const struct fetch *f, uint32_t uid, struct answer *a, struct err *err)
+{
+    struct folder *folder = a->s->selected->folder;
+    int result = 1;
+    if (has_item(f, ITEM_EMAILID))
+        result = cache_get_email_id(folder, uid, a->arena, a->email_id, err);
+    if (result > 0 && has_item(f, ITEM_THREADID))
+        result = cache_get_thread_id(folder, uid, a->arena, a->thread_id, err);
+    return result;
+}
+
 /* -1: the message can't be read; the others still are. */
 static int may_wait
 fetch_one(struct session *s, const struct fetch *f, struct arena *arena, uint32_t uid, struct err *err)
@@ -649,6 +655,10 @@ fetch_one(struct session *s, const struct fetch *f, struct arena *arena, uint32_
         return 0; /* gone; to be told with the next EXPUNGE */
     if (f->has_since && message->modseq <= f->since)
         return 0;
+    int known = take_ids(f, uid, &a, err);
+    message = folder_find(folder, uid);
+    if (known <= 0 || !message)
+        return known < 0 ? -1 : 0;
     if (open_source(s, f, arena, message, &source, err) < 0)
         return err->kind == ERR_PERM ? 0 : -1;
     message = folder_find(folder, uid);
@@ -701,7 +711,7 @@ cmd_fetch(struct session *s)
         arena_reset(arena);
     }
     arena_free(&arena);
-    if (f.needs_cache || f.needs_header)
+    if (f.needs_cache || f.needs_header || has_item(&f, ITEM_EMAILID) || has_item(&f, ITEM_THREADID))
         folder_cache_flush(s->selected->folder);
     if (failed)
         return imap_error(s, &err);

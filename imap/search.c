@@ -35,7 +35,7 @@ enum kind {
     KEY_TEXT,
     KEY_SAVED,   /* low <= save date < high */
     KEY_EMAILID, /* text */
-    KEY_NONE,
+    KEY_THREADID,
     KEY_MODSEQ,
 };
 
@@ -349,8 +349,8 @@ parse_key(struct search_parse *p, unsigned depth)
         return modseq_key(p);
     if (imap_keyword(in, "EMAILID"))
         return id_key(p, KEY_EMAILID);
-    if (imap_keyword(in, "THREADID")) /* no message has one */
-        return id_key(p, KEY_NONE);
+    if (imap_keyword(in, "THREADID"))
+        return id_key(p, KEY_THREADID);
     if (imap_keyword(in, "OLDER"))
         return within_key(p, true);
     if (imap_keyword(in, "YOUNGER"))
@@ -665,13 +665,16 @@ match_saved(struct match *m, const struct search *key)
 }
 
 static bool
-match_email_id(struct match *m, const struct search *key)
+match_object_id(struct match *m, const struct search *key)
 {
+    struct folder *folder = m->s->selected->folder;
     char id[OBJECT_ID_SIZE];
-    if (!load(m))
-        return false;
-    attributes_email_id(m->content.bytes, id);
-    return slice_equal_text(key->text, id);
+    struct arena *arena = arena_new();
+    int result = key->kind == KEY_EMAILID ? cache_get_email_id(folder, m->uid, arena, id, m->err)
+                                          : cache_get_thread_id(folder, m->uid, arena, id, m->err);
+    arena_free(&arena);
+    m->failed = m->failed || result < 0;
+    return result > 0 && slice_equal_text(key->text, id);
 }
 
 static bool
@@ -727,8 +730,8 @@ matches(struct match *m, const struct search *key)
     case KEY_BODY:
     case KEY_TEXT: return match_text(m, key);
     case KEY_SAVED: return match_saved(m, key);
-    case KEY_EMAILID: return match_email_id(m, key);
-    case KEY_NONE: return false;
+    case KEY_EMAILID:
+    case KEY_THREADID: return match_object_id(m, key);
     case KEY_MODSEQ: return message->modseq >= key->size;
     }
     return false;

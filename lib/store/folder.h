@@ -83,6 +83,9 @@ void folder_cache(struct folder *, uint32_t uid, const struct index_cached *);
 /* The same of header fields (index_get_header()). */
 bool folder_cached_header(struct folder *, uint32_t uid, struct arena *, struct slice *header);
 void folder_cache_header(struct folder *, uint32_t uid, struct slice header);
+/* And of an identifier (index_get_email_id()). */
+bool folder_cached_email_id(struct folder *, uint32_t uid, struct arena *, struct slice *id);
+void folder_cache_email_id(struct folder *, uint32_t uid, struct slice id);
 void folder_cache_flush(struct folder *);
 
 /* For other indexes: the folder's key, and what tells the messages with the UIDs run * INDEX_RUN and the following ones from others that might

@@ -388,6 +388,20 @@ folder_cache_header(struct folder *folder, uint32_t uid, struct slice header)
         index_put_header(folder->index, &folder->index_key, uid, header);
 }
 
+bool
+folder_cached_email_id(struct folder *folder, uint32_t uid, struct arena *arena, struct slice *id)
+{
+    return folder->is_index_loaded && folder->index &&
+           index_get_email_id(folder->index, &folder->index_key, uid, arena, id);
+}
+
+void
+folder_cache_email_id(struct folder *folder, uint32_t uid, struct slice id)
+{
+    if (folder->is_index_loaded && folder->index)
+        index_put_email_id(folder->index, &folder->index_key, uid, id);
+}
+
 void
 folder_cache_flush(struct folder *folder)
 {

@@ -148,6 +148,10 @@ bool index_get(struct index *, const struct index_key *, uint32_t uid, struct ar
 bool index_get_header(struct index *, const struct index_key *, uint32_t uid, struct arena *, struct slice *header);
 void index_put_header(struct index *, const struct index_key *, uint32_t uid, struct slice header);
 
+/* An identifier that was made of the whole message (RFC 8474). */
+bool index_get_email_id(struct index *, const struct index_key *, uint32_t uid, struct arena *, struct slice *id);
+void index_put_email_id(struct index *, const struct index_key *, uint32_t uid, struct slice id);
+
 /* Kept in memory until there are many, or index_flush(). Nothing is said of failures: it is a cache. */
 void index_put(struct index *, const struct index_key *, uint32_t uid, const struct index_cached *);
 void index_flush(struct index *);

@@ -10,7 +10,8 @@ enum {
     TEXT_LIMIT = 256 << 10,
     HEADER_LIMIT = 16 << 10,
     CACHE_VERSION = 1,
-    HEADER_VERSION = 1
+    HEADER_VERSION = 1,
+    EMAIL_ID_VERSION = 1,
 };
 
 struct record_head {
@@ -84,9 +85,11 @@ index_put(struct index *index, const struct index_key *key, uint32_t uid, const 
         index_flush(index);
 }
 
-bool
-index_get_header(struct index *index, const struct index_key *key, uint32_t uid, struct arena *arena,
-                 struct slice *header)
+/* ---- texts of one kind: a byte with the kind's version, and the text ---- */
+
+static bool
+get_text(struct index *index, const struct index_key *key, char kind, char version, uint32_t uid, struct arena *arena,
+         struct slice *text)
 {
     unsigned char k[INDEX_KEY_LIMIT];
     struct slice value;
@@ -94,29 +97,58 @@ index_get_header(struct index *index, const struct index_key *key, uint32_t uid,
     MDB_txn *txn = index->is_failed ? NULL : index_read_begin(index, &err);
     if (!txn)
         return false;
-    bool found = index_lookup(index, txn, k, index_make_key(k, key, 'H', uid, 4), &value, &err) > 0 && value.len > 0 &&
-                 value.ptr[0] == HEADER_VERSION;
+    bool found = index_lookup(index, txn, k, index_make_key(k, key, kind, uid, 4), &value, &err) > 0 && value.len > 0 &&
+                 value.ptr[0] == version;
     if (found)
-        *header = arena_slice(arena, slice_make(value.ptr + 1, value.len - 1));
+        *text = arena_slice(arena, slice_make(value.ptr + 1, value.len - 1));
     index_read_end(index);
     return found;
+}
+
+static void
+put_text(struct index *index, const struct index_key *key, char kind, char version, uint32_t uid, struct slice text)
+{
+    unsigned char k[INDEX_KEY_LIMIT];
+    size_t key_len = index_make_key(k, key, kind, uid, 4);
+    uint32_t len = (uint32_t)text.len + 1;
+    if (index->is_failed)
+        return;
+    buf_append(&index->pending, k, key_len);
+    buf_append(&index->pending, &len, sizeof(len));
+    buf_append_byte(&index->pending, version);
+    buf_append_slice(&index->pending, text);
+    if (index->pending.len >= PENDING_LIMIT)
+        index_flush(index);
+}
+
+bool
+index_get_header(struct index *index, const struct index_key *key, uint32_t uid, struct arena *arena,
+                 struct slice *header)
+{
+    return get_text(index, key, 'H', HEADER_VERSION, uid, arena, header);
 }
 
 void
 index_put_header(struct index *index, const struct index_key *key, uint32_t uid, struct slice header)
 {
-    unsigned char k[INDEX_KEY_LIMIT];
-    size_t key_len = index_make_key(k, key, 'H', uid, 4);
-    uint32_t len = (uint32_t)header.len + 1;
-    if (index->is_failed || header.len > HEADER_LIMIT)
-        return;
-    buf_append(&index->pending, k, key_len);
-    buf_append(&index->pending, &len, sizeof(len));
-    buf_append_byte(&index->pending, HEADER_VERSION);
-    buf_append_slice(&index->pending, header);
-    if (index->pending.len >= PENDING_LIMIT)
-        index_flush(index);
+    if (header.len <= HEADER_LIMIT)
+        put_text(index, key, 'H', HEADER_VERSION, uid, header);
 }
+
+bool
+index_get_email_id(struct index *index, const struct index_key *key, uint32_t uid, struct arena *arena,
+                   struct slice *id)
+{
+    return get_text(index, key, 'E', EMAIL_ID_VERSION, uid, arena, id);
+}
+
+void
+index_put_email_id(struct index *index, const struct index_key *key, uint32_t uid, struct slice id)
+{
+    put_text(index, key, 'E', EMAIL_ID_VERSION, uid, id);
+}
+
+/* ---- writing ---- */
 
 static int
 write_pending(struct index *index, MDB_txn *txn, struct err *err)

@@ -255,7 +255,7 @@ remove_one(struct commit *c, uint32_t uid, struct err *err)
     slot->uid = 0;
     c->vanished[c->vanished_count++] = uid;
     c->is_used = true;
-    for (const char *kind = "CH"; *kind; kind++) {
+    for (const char *kind = "CEH"; *kind; kind++) {
         MDB_val key = {index_make_key(k, c->key, *kind, uid, 4), k};
         int code = mdb_del(c->txn, c->index->dbi, &key, NULL);
         if (code && code != MDB_NOTFOUND)

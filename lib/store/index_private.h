@@ -2,7 +2,7 @@
 /* lib/store/index_private.h: what the files that make up the index share: index.c opening, closing and transactions,
  * index_folder.c lists of messages, index_names.c names of their files, index_cache.c what was read out of them.
  *
- * Keys: 12 bytes of the folder, a letter, then: C uid (cache), H uid (header fields), L uid / 128 (a run of messages), N uid / 128 (the names of their files),
+ * Keys: 12 bytes of the folder, a letter, then: C uid (cache), E uid (identifier), H uid (header fields), L uid / 128 (a run of messages), N uid / 128 (the names of their files),
  * M (the folder), S (its snapshot), V mod-sequence (UIDs that vanished with it); numbers with the high byte first. The key "i" is the index itself. Values: a checksum of key and
  * value, then what they hold, in this machine's form. */
 #ifndef LIB_STORE_INDEX_PRIVATE_H

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The IMAP server's extensions, spoken by hand."""
+import os
 import re
 import zlib
 
@@ -187,10 +188,51 @@ def test_identifiers_stay(server):
     assert ids[0] != ids[1]
     c.ok("COPY 1 INBOX")
     c.ok("SELECT INBOX")
-    assert b"EMAILID (%s) THREADID NIL" % ids[0] in c.ok("FETCH 1 (EMAILID THREADID)")[0]
+    assert b"EMAILID (%s)" % ids[0] in c.ok("FETCH 1 (EMAILID)")[0]
     assert c.ok("SEARCH EMAILID " + ids[0].decode())[0] == b"* SEARCH 1"
     assert c.ok("SEARCH EMAILID " + ids[1].decode())[0] == b"* SEARCH"
     assert c.ok("SEARCH THREADID T1")[0] == b"* SEARCH"
+
+
+def test_identifiers_come_from_the_index_once_they_were_made(server):
+    c = Client(server)
+    c.ok("CREATE Kept")
+    c.append(mailbox="Kept")
+    c.ok("SELECT Kept")
+    one, = (line for line in c.ok("FETCH 1 (EMAILID THREADID)") if b"EMAILID" in line)
+    cur = f"{server.maildir(c.n)}/.Kept/cur"
+    name, = os.listdir(cur)
+    stamp = os.stat(f"{cur}/{name}").st_mtime
+    with open(f"{cur}/{name}", "r+b") as f:  # which no program does: it shows who reads the file
+        f.write(b"X")
+    os.utime(f"{cur}/{name}", (stamp, stamp))
+    assert c.ok("FETCH 1 (EMAILID THREADID)")[0] == one
+    c.ok("STORE 1 FLAGS (\\Deleted)"), c.ok("EXPUNGE")
+    c.ok("SELECT INBOX")
+
+
+def test_a_thread_has_one_identifier_in_all_mailboxes(server):
+    c = Client(server)
+    c.ok("CREATE Answers")
+    def mail(n, references="", more=""):
+        head = f"References: {references}\r\n" if references else ""
+        return f"From: a@x\r\nSubject: s{n}\r\nMessage-ID: <t{n}@x>\r\n{head}{more}\r\nx\r\n".encode()
+    c.append(mail(1), mailbox="Answers")
+    c.append(mail(2, "<t1@x>"), mailbox="INBOX")
+    c.append(mail(3, "<t1@x> <t2@x>"), mailbox="Answers")
+    c.append(mail(4, more="In-Reply-To: <t1@x>\r\n"), mailbox="Answers")
+    c.append(mail(5), mailbox="Answers")
+    c.append(b"Subject: none\r\n\r\nx\r\n", mailbox="Answers"), c.append(b"Subject: none, too\r\n\r\nx\r\n", mailbox="Answers")
+    c.ok("SELECT Answers")
+    ids = [re.search(rb"THREADID \((T\w+)\)", line).group(1) for line in c.ok("FETCH 1:* THREADID") if b"THREADID" in line]
+    assert ids[0] == ids[1] == ids[2] and len(set(ids)) == 4
+    assert c.ok("SEARCH THREADID " + ids[0].decode())[0] == b"* SEARCH 1 2 3"
+    c.ok("STORE 1 FLAGS (\\Deleted)"), c.ok("EXPUNGE")
+    assert b"THREADID (%s)" % ids[0] in c.ok("FETCH 1 THREADID")[0]
+    c.ok("SELECT INBOX")
+    found = c.ok("SEARCH THREADID " + ids[0].decode())[0].split()
+    assert len(found) == 3
+    assert b"THREADID (%s)" % ids[0] in c.ok(f"FETCH {found[2].decode()} (UID THREADID ENVELOPE)")[0]
 
 
 def test_a_preview_is_the_begin_of_the_text(server):

@@ -193,7 +193,12 @@ test_cache(void **state)
     in.texts[INDEX_REFERENCES] = slice_make("a\0b\0", 4);
     assert_false(index_get(index, folder(), 9, arena, &out));
     index_put(index, folder(), 9, &in);
+    struct slice id;
+    assert_false(index_get_email_id(index, folder(), 9, arena, &id));
+    index_put_email_id(index, folder(), 9, slice_from("M1"));
     index_flush(index);
+    assert_true(index_get_email_id(index, folder(), 9, arena, &id) && slice_equal_text(id, "M1"));
+    assert_false(index_get_header(index, folder(), 9, arena, &id));
     assert_true(index_get(index, folder(), 9, arena, &out));
     assert_true(out.sent == -5 && out.has_sent && out.is_reply && !out.is_wide);
     assert_true(slice_equal_text(out.texts[INDEX_ENVELOPE], "(NIL)") && out.texts[INDEX_SUBJECT].len == 0);
@@ -202,6 +207,7 @@ test_cache(void **state)
     uint32_t uid = 9;
     expunge(index, &uid, 1);
     assert_false(index_get(index, folder(), 9, arena, &out));
+    assert_false(index_get_email_id(index, folder(), 9, arena, &id));
     in.texts[INDEX_ENVELOPE] = slice_from("(other)");
     index_put(index, folder(), 10, &in);
     index_close(&index); /* pending is written */
