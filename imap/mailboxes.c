@@ -345,6 +345,20 @@ take_kept(struct mailboxes *m, const char *name)
     return NULL;
 }
 
+/* A directory that was copied together with its list of UIDs passes for the same folder; its new messages have numbers that are others
+ * there. */
+static bool
+is_copy_of_open(const struct mailboxes *m, const struct folder *folder)
+{
+    struct index_key key = folder_key(folder);
+    for (const struct open_mailbox *box = m->open; box; box = box->next) {
+        struct index_key other = folder_key(box->folder);
+        if (folder_uid_validity(folder) && memcmp(&key, &other, sizeof(key)) == 0)
+            return true;
+    }
+    return false;
+}
+
 struct open_mailbox *
 mailbox_open(struct mailboxes *m, const char *name, struct err *err)
 {
@@ -369,7 +383,7 @@ mailbox_open(struct mailboxes *m, const char *name, struct err *err)
     buf_release(&path);
     if (!folder)
         return NULL;
-    folder_use_index(folder, m->index);
+    folder_use_index(folder, is_copy_of_open(m, folder) ? NULL : m->index);
     if (folder_sync(folder, err) < 0) {
         folder_close(&folder);
         return NULL;

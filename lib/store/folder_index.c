@@ -107,18 +107,54 @@ merge_one(struct folder *folder, struct folder_message *message, const struct in
         message->arrived = known->arrived;
 }
 
-/* Both lists ascend. */
+/* UIDs under which the index knows another file than the folder has: a Maildir that was put back to an older state gives numbers once
+ * more. */
+struct others {
+    struct folder *folder;
+    struct folder_uids uids;
+};
+
 static void
-merge(struct folder *folder, const struct index_message *known, size_t count)
+compare_name(void *ctx, uint32_t uid, const struct index_name *name)
 {
-    size_t k = 0;
+    struct others *others = ctx;
+    const struct folder_message *message = folder_find(others->folder, uid);
+    if (message && message->file && !slice_equal(uidlist_base_name(name->text), message->name))
+        add_uid(&others->uids, uid);
+}
+
+static int
+find_others(struct folder *folder, const struct index_message *known, size_t count, struct others *others,
+            struct err *err)
+{
+    for (size_t i = 0; i < count && folder->kind->index_name;) {
+        uint32_t run = known[i].uid / INDEX_RUN;
+        if (index_names(folder->index, &folder->index_key, known[i].uid, compare_name, others, err) < 0)
+            return -1;
+        while (i < count && known[i].uid / INDEX_RUN == run)
+            i++;
+    }
+    return 0;
+}
+
+/* All three lists ascend. */
+static void
+merge(struct folder *folder, const struct index_message *known, size_t count, const struct folder_uids *others)
+{
+    size_t k = 0, other = 0;
     folder->changed.count = folder->gone.count = 0;
     for (size_t i = 0; i < folder->count; i++) {
         struct folder_message *message = folder->messages[i];
         message->modseq = 0;
         while (k < count && known[k].uid < message->uid)
             add_uid(&folder->gone, known[k++].uid);
-        if (k < count && known[k].uid == message->uid)
+        while (other < others->count && others->uids[other] < message->uid)
+            other++;
+        bool is_known = k < count && known[k].uid == message->uid;
+        bool is_other = other < others->count && others->uids[other] == message->uid;
+        if (is_known && is_other)
+            add_uid(&folder->gone, known[k++].uid);
+        if (is_known && !is_other)
             merge_one(folder, message, &known[k++]);
         else
             add_uid(&folder->changed, message->uid);
@@ -130,15 +166,19 @@ merge(struct folder *folder, const struct index_message *known, size_t count)
 static int
 load(struct folder *folder, struct err *err)
 {
+    struct others others = {.folder = folder};
     struct index_message *known;
     size_t count;
     if (index_load(folder->index, &folder->index_key, &known, &count, &folder->highest_modseq, &folder->in_index, err) <
         0)
         return -1;
-    merge(folder, known, count);
+    int result = find_others(folder, known, count, &others, err);
+    if (result == 0)
+        merge(folder, known, count, &others.uids);
+    folder->is_index_loaded = result == 0;
     free(known);
-    folder->is_index_loaded = true;
-    return 0;
+    free(others.uids.uids);
+    return result;
 }
 
 /* ---- following ---- */

@@ -4,6 +4,7 @@ import glob
 import os
 import poplib
 import re
+import subprocess
 
 import pytest
 
@@ -84,3 +85,25 @@ def test_a_list_of_uids_that_is_no_file(mail):
     c = mail.imap(1)
     assert c.select("Sub")[0] == "NO"
     assert c.select("INBOX")[0] == "OK"
+
+
+def test_a_folder_that_was_copied_with_its_numbers_shows_its_own_messages(mail):
+    """Both have the same list of UIDs, and so the same name in the index; what comes later has one number in both."""
+    mail.put(1, b"Subject: before\r\n\r\nx\r\n", folder=".One")
+    first, second = mail.imap(1), mail.imap(1)
+    first.select("One")
+    subprocess.run(["cp", "-a", f"{mail.maildir(1)}/.One", f"{mail.maildir(1)}/.Two"], check=True)
+    mail.put(1, b"Subject: one\r\n\r\nx\r\n", folder=".One")
+    mail.put(1, b"Subject: two\r\n\r\nx\r\n", folder=".Two")
+    first.select("One")
+    second.select("Two")
+    for _ in range(2):
+        for c, want in ((first, b'"one"'), (second, b'"two"')):
+            told = c.uid("FETCH", "2", "(ENVELOPE)")[1][0]
+            assert want in told, told
+    first.logout(), second.logout()
+    for name, want in (("One", b'"one"'), ("Two", b'"two"'), ("One", b'"one"')):
+        c = mail.imap(1)
+        c.select(name)
+        assert want in c.uid("FETCH", "2", "(ENVELOPE)")[1][0]
+        c.logout()

@@ -436,6 +436,36 @@ test_no_message_gets_the_time_of_one_that_had_its_number(void **state)
     assert_int_equal(folder_message_time(folder, folder_find(folder, 1)), 1000000000);
 }
 
+static void
+test_a_number_that_another_file_got_is_another_message(void **state)
+{
+    struct arena *arena = arena_new();
+    struct index_cached cached = {.texts[INDEX_ENVELOPE] = slice_from("three")};
+    (void)state;
+    put("dovecot-uidlist",
+        "3 V77 N5 G00000000000000000000000000000000\n1 :1.a.host\n2 :2.b.host\n3 :3.c.host\n4 :4.d.host\n");
+    let_index_know();
+    open_folder();
+    folder_cache(folder, 2, &cached);
+    folder_cache(folder, 3, &cached);
+    folder_learn_size(folder, folder_find(folder, 3), 1234);
+    uint64_t highest = folder_highest_modseq(folder), modseq = folder_find(folder, 2)->modseq;
+    close_folder();
+    /* As if it had been put back to a state of before the third came, and then another had come. */
+    assert_int_equal(unlink(at("cur/3.c.host:2,TS")), 0);
+    put("cur/9.z.host:2,TS", "another\n");
+    put("dovecot-uidlist",
+        "3 V77 N5 G00000000000000000000000000000000\n1 :1.a.host\n2 :2.b.host\n3 :9.z.host\n4 :4.d.host\n");
+    open_folder();
+    assert_true(folder_cached(folder, 2, arena, &cached));
+    assert_true(folder_find(folder, 2)->modseq == modseq);
+    assert_false(folder_cached(folder, 3, arena, &cached));
+    assert_int_equal(folder_message_size(folder, folder_find(folder, 3), &err), 9);
+    assert_true(folder_find(folder, 3)->modseq > highest);
+    assert_content(3, "another\n");
+    arena_free(&arena);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int
@@ -458,6 +488,7 @@ main(void)
         TEST(test_nothing_is_done_to_another_message),
         TEST(test_a_renamed_file_keeps_its_time),
         TEST(test_no_message_gets_the_time_of_one_that_had_its_number),
+        TEST(test_a_number_that_another_file_got_is_another_message),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
