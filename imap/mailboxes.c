@@ -271,9 +271,12 @@ open_maildir(struct mailboxes *m, const char *path, struct err *err)
     for (size_t len = strlen(m->root); len > 1 && m->root[len - 1] == '/'; len--)
         m->root[len - 1] = '\0';
     struct folder *inbox = folder_open(m->root, FOLDER_MAILDIR, err);
-    if (!inbox)
+    if (inbox)
+        folder_close(&inbox);
+    else if (access(m->root, R_OK | X_OK) < 0)
         return -1;
-    folder_close(&inbox);
+    else
+        log_warning("%s: %s", m->root, err->text); /* who selects it is told; other mailboxes are there */
     return 0;
 }
 

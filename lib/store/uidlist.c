@@ -122,16 +122,39 @@ set_stamp(struct uidlist *list, const struct stat *st)
     list->stamp[2] = st->st_mtim.tv_sec * 1000000000LL + st->st_mtim.tv_nsec;
 }
 
+/* *fd -1: there is none. What is no file, but a file can be put in its place (a FIFO, a link to somewhere), is none. */
+static int
+open_list(int folder_fd, int *fd, struct stat *st, struct err *err)
+{
+    *fd = -1;
+    if (fstatat(folder_fd, LIST, st, AT_SYMLINK_NOFOLLOW) < 0)
+        return errno == ENOENT ? 0 : err_errno(err, "stat %s", LIST);
+    if (S_ISDIR(st->st_mode))
+        return err_set(err, ERR_PERM, "%s is a directory", LIST);
+    if (!S_ISREG(st->st_mode))
+        return 0;
+    *fd = openat(folder_fd, LIST, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (*fd < 0)
+        return errno == ENOENT || errno == ELOOP ? 0 : err_errno(err, "open %s", LIST);
+    if (fstat(*fd, st) == 0 && S_ISREG(st->st_mode))
+        return 0;
+    close(*fd);
+    *fd = -1;
+    return err_set(err, ERR_TEMP, "%s is replaced just now", LIST);
+}
+
 int
 uidlist_read(struct arena *arena, int folder_fd, struct uidlist *list, struct err *err)
 {
     struct stat st;
     struct slice text;
+    int fd;
     *list = (struct uidlist){0};
-    int fd = openat(folder_fd, LIST, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (open_list(folder_fd, &fd, &st, err) < 0)
+        return -1;
     if (fd < 0)
-        return errno == ENOENT ? 0 : err_errno(err, "open %s", LIST);
-    if (fstat(fd, &st) < 0 || file_read_all(arena, fd, LIST_LIMIT, &text, err) < 0) {
+        return 0;
+    if (file_read_all(arena, fd, LIST_LIMIT, &text, err) < 0) {
         close(fd);
         return err_context(err, "read %s", LIST);
     }
@@ -147,11 +170,13 @@ uidlist_read_head(int folder_fd, struct uidlist *list, struct err *err)
     char bytes[HEAD_SIZE];
     struct stat st;
     struct slice line;
+    int fd;
     *list = (struct uidlist){0};
-    int fd = openat(folder_fd, LIST, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (open_list(folder_fd, &fd, &st, err) < 0)
+        return -1;
     if (fd < 0)
-        return errno == ENOENT ? 0 : err_errno(err, "open %s", LIST);
-    ssize_t len = fstat(fd, &st) < 0 ? -1 : pread(fd, bytes, sizeof(bytes), 0);
+        return 0;
+    ssize_t len = pread(fd, bytes, sizeof(bytes), 0);
     int result = len < 0 ? err_errno(err, "read %s", LIST) : 0;
     close(fd);
     if (result < 0)

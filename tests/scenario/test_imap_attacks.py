@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an IMAP client may try: sizes, depths and names that are no good faith. The session refuses and goes on, or ends; nothing else happens."""
+import imaplib
 import os
+import poplib
+import socket
 
 import pytest
 from reading import Reading
@@ -9,7 +12,7 @@ from test_imap_extensions import PLAIN, Client
 
 @pytest.fixture(scope="module")
 def server():
-    with Reading(users=12) as mail:
+    with Reading(users=17) as mail:
         yield mail
 
 
@@ -126,3 +129,52 @@ def test_links_to_other_places_are_not_followed_for_messages(server):
     for line in c.ok("UID FETCH 1:* (FLAGS BODY.PEEK[])") if c.command("UID FETCH 1:* (FLAGS BODY.PEEK[])")[-1].split()[1] == b"OK" else []:
         assert b"not yours" not in line
     assert c.ok("SEARCH BODY yours")[0] == b"* SEARCH" if c.command("SEARCH BODY yours")[-1].split()[1] == b"OK" else True
+
+
+@pytest.mark.parametrize("kind", ["fifo", "link", "loop", "socket", "directory"])
+def test_what_stands_in_the_place_of_the_list_of_uids_ends_no_login(server, kind):
+    """T12, T33: a user's own programs may put anything there. It hangs nobody, is not followed, and INBOX is there again where a file can take its place."""
+    n = {"fifo": 13, "link": 14, "loop": 15, "socket": 16, "directory": 17}[kind]
+    place, outside = f"{server.mail_base}/u{n}", f"{server.base}/outside-{kind}"
+    Client(server, n=n).append()
+    server.wait(lambda: os.path.exists(f"{place}/dovecot-uidlist"), 10, "INBOX is there")
+    server.kill("imap-session")  # nothing is kept of it
+
+    def serves():
+        try:
+            return server.imap(1).logout()
+        except (OSError, imaplib.IMAP4.error):
+            return None
+    server.wait(serves, 30, "the starter is there again", step=0.2)
+    with open(outside, "w") as f:
+        f.write("3 V1 N99 G" + "0" * 32 + "\n")
+    os.unlink(f"{place}/dovecot-uidlist")
+    if kind == "fifo":
+        os.mkfifo(f"{place}/dovecot-uidlist", 0o600)
+    elif kind == "link":
+        os.symlink(outside, f"{place}/dovecot-uidlist")
+    elif kind == "loop":
+        os.symlink("dovecot-uidlist", f"{place}/dovecot-uidlist")
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as s:
+            s.bind(f"{place}/dovecot-uidlist")
+    else:
+        os.mkdir(f"{place}/dovecot-uidlist")
+    if not os.geteuid():
+        os.chown(f"{place}/dovecot-uidlist", 12000, 12000, follow_symlinks=False)
+    for _ in range(2):
+        c = Client(server, n=n)
+        c.ok("LIST \"\" *")
+        c.send(b"x SELECT INBOX\r\n")
+        answer = c.answer(b"x")
+        assert answer[-1].split()[1] == (b"NO" if kind == "directory" else b"OK"), answer
+        if kind != "directory":
+            assert b"* 1 EXISTS" in b"\n".join(answer) and b"[UIDNEXT 99]" not in b"\n".join(answer), answer
+        c.ok("NOOP")
+    with open(outside) as f:
+        assert f.read().startswith("3 V1 N99 ")
+    try:
+        assert server.pop3(n).stat()[0] == 1 and kind != "directory"
+    except poplib.error_proto:
+        assert kind == "directory"
+    assert os.path.isfile(f"{place}/dovecot-uidlist") != (kind == "directory") and not os.path.islink(f"{place}/dovecot-uidlist")
