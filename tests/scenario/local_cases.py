@@ -55,9 +55,9 @@ BODY = "Subject: case\n\nhello\nFrom here\n.\n.dot\n"
 CASES = []
 
 
-def case(group, name, *, to="{u}", aliases="", files=(), sender="sender@src.test", body=BODY, again=False, setup=None, user=True):
-    """files: (path, content or None for a directory or "-> target", mode, owner ("{u}", "root", uid))."""
-    CASES.append(dict(group=group, name=name, to=to, aliases=aliases, files=files, sender=sender, body=body, again=again, setup=setup, user=user))
+def case(group, name, *, to="{u}", aliases="", files=(), sender="sender@src.test", body=BODY, again=False, setup=None, user=True, more_user=None):
+    """files: (path, content or None for a directory or "-> target", mode, owner ("{u}", "root", uid)). more_user: a name of a further user."""
+    CASES.append(dict(group=group, name=name, to=to, aliases=aliases, files=files, sender=sender, body=body, again=again, setup=setup, user=user, more_user=more_user))
 
 
 def forward(text, mode=0o644, owner="{u}", name=".forward"):
@@ -297,6 +297,30 @@ def define():
         case("plain", f"root's include not readable by others, directory {mode}", aliases="{u}a: :include:{d}/list", to="{u}a",
              files=[("{d}/list", "{u}\n", 0o600, "root")], setup="chmod " + mode + " {d}")
 
+    # What was added later: users' numbers go by the order of the cases.
+    case("plain", "files that differ by case", aliases="{u}a: {d}/Out, {d}/out, {d}/out", to="{u}a")
+    case("plain", "commands that differ by case", aliases='{u}a: "|cat >>{d}/Out", "|cat >>{d}/out"', to="{u}a")
+    case("plain", "lists that share members", aliases="{u}a: {u}b, {u}c\n{u}b: {u}d, x@far.test\n{u}c: {u}d, X@far.test\n{u}d: {u}, y@far.test", to="{u}a")
+    case("plain", "a list in itself further down", aliases="{u}a: {u}b, {u}c\n{u}b: {u}a, x@far.test\n{u}c: {u}", to="{u}a")
+    case("loose", "one list with two extensions", aliases="{u}a: {u}b+x, {u}b+y\n{u}b: z@far.test, {u}", to="{u}a")
+    case("loose", "one list with two extensions and owners", aliases="{u}a: {u}b+x\nowner-{u}a: other\n{u}c: {u}b+x, {u}a\n{u}b: z@far.test", to="{u}c")
+    case("plain", "user with a slash", to="{u}/x", more_user="{u}/x", files=[(spool, None, 0o777, "{u}")])
+    case("plain", "user that is a path", to='"../home/{u}/x"', more_user="../home/{u}/x")
+    case("plain", "mailbox is a device", setup="mknod -m 666 " + spool + " c 1 3")
+    case("plain", "mailbox is a second link to root's file", files=[("{d}/roots", "", 0o666, "root"), (spool, "=> {d}/roots", 0, "root")])
+    case("plain", "mailbox is a link to a symbolic link", files=[("{h}/target", "", 0o600, "{u}"), ("{h}/link", "-> {h}/target", 0, "{u}")], setup="ln -P {h}/link " + spool)
+    case("plain", "mailbox is a link to nowhere", files=[(spool, "-> {h}/none", 0, "{u}")])
+    case("plain", "alias to a device", aliases="{u}a: {d}/device", to="{u}a", setup="mknod -m 666 {d}/device c 1 3")
+    case("plain", "forward is a second link to root's file", files=[("{d}/roots", "x@far.test\n", 0o644, "root"), ("{h}/.forward", "=> {d}/roots", 0, "root")])
+    case("plain", "forward to a list of another's by a link", files=[forward(":include:{h}/link\n"), ("{h}/link", "-> {d}/list", 0, "{u}"), ("{d}/list", "x@far.test\n", 0o600, "other")])
+    case("plain", "options as a sender", aliases='{u}a: "|env | sort >{d}/out"', to="{u}a", sender='"-oQ/tmp -X/x"@src.test')
+    case("plain", "a shell's function as a sender", aliases='{u}a: "|env | sort >{d}/out"', to="{u}a", sender='"() { :;}; id"@src.test')
+    case("plain", "a shell's function as an extension", aliases='{u}a: "|env | sort >{d}/out"', to='"{u}a+() { :;}; id"')
+    case("plain", "a macro as an extension", aliases='{u}a: "|env | sort >{d}/out"', to='"{u}a+${run{id}}$user"')
+    case("luser", "a macro as an unknown user", to='"no{u}$user${home}"', user=False)
+    case("plain", "descriptors of a command", aliases='{u}a: "|ls /proc/self/fd >{d}/out"', to="{u}a")
+    case("plain", "descriptors of a user's command", files=[forward('"|ls /proc/self/fd >{h}/got"\n')])
+
 
 define()
 for number, row in enumerate(CASES):
@@ -306,6 +330,7 @@ for number, row in enumerate(CASES):
 DIFFERENCES = {
     "home/home missing": "a home that is not mounted is no reason to return mail",
     "home/home not writable": "the same status: the mailbox is opened before its lock file is made",
+    "luser/a macro as an unknown user": "what a stranger wrote passes forward_expansion_filter before it becomes a part of an address",
     "maildir/Maildir is a file": "the same status, in other words",
     "maildir/home missing": "a home that is not mounted is no reason to return mail",
     "maildir/home not writable": "a directory that may be repaired: tried again",
@@ -314,6 +339,12 @@ DIFFERENCES = {
     "plain/owner, failing command": "the report's words",
     "plain/alias to a file in no directory": "a file system that is not mounted is no reason to return mail",
     "plain/alias to a file in root's directory": "no warning where no lock file can be made",
+    "plain/commands that differ by case": "two commands; Postfix leaves out the second",
+    "plain/files that differ by case": "two files; Postfix leaves out the second",
+    "plain/forward to a list of another's by a link": "a list that can't be read now is tried again, not returned",
+    "plain/mailbox is a link to nowhere": "the same status, in other words",
+    "plain/user that is a path": "no user has such a name, whatever a source of users says",
+    "plain/user with a slash": "no user has such a name, whatever a source of users says",
     "plain/command can't be executed": "the same status, in other words",
     "plain/command is missing": "the same status, in other words",
     "plain/command dies of PIPE": "commands begin with all signals as they are by default",
@@ -347,7 +378,8 @@ OTHERS = ("other", "mapped", "catcher")
 def users():
     """{name: uid} of those who exist in this world."""
     names = list(OTHERS) + [c["user_name"] for c in CASES if c["user"]]
-    return {name: UID + i for i, name in enumerate(names)}
+    further = [fill(c["more_user"], c["user_name"]) for c in CASES if c["more_user"]]
+    return {name: UID + i for i, name in enumerate(names)} | {name: UID + 2000 + i for i, name in enumerate(further)}
 
 
 def passwd_text(old):
