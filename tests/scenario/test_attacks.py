@@ -1,21 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 """Published attacks on mail servers, T08 to T13, T31 to T34 and section 3 of RELIABILITY, where no other test has them. The rest:
-T09 test_smtp_client_session, T32 and most of T08, T31, T33 local_cases and test_pipe, the set-group-id tools test_setgid."""
+T09 test_smtp_client_session and test_report (unit), T13 test_postmap too, T32 and most of T08, T31, T33 local_cases and test_pipe, T33's races test_local, the
+set-group-id tools test_setgid. Of section 3: a list that includes itself local_cases, signals at postdrop test_submission, postlogd test_master, postmap by root
+test_postmap, record lengths test_queue_file (unit) and fuzz_queue_file, stale reply codes test_smtp_client_session. Not built: postscreen, verify, milters, DANE (T34's TLSA)."""
+import glob
 import os
 import pwd
 import random
 import re
+import shutil
 import socket
 import socketserver
+import ssl
 import stat
 import struct
+import tempfile
 import threading
 
 import pytest
 from test_submission import GOOD, login, plant, poke, record, sendmail
 
-from harness import Client, Dns, send
+from harness import Client, Dns, inject, send
 from harness import dns as names
+from harness.instance import free_port
+from harness.sink import certificate
 
 HEAD = b"From: a@src.test\r\nSubject: x\r\n\r\n"
 
@@ -309,6 +317,86 @@ def test_malformed_records_of_every_length_defer(make_mail):
         assert not mail.log(r"status=sent") and not mail.complaints()
     finally:
         dns.stop()
+
+
+def test_sessions_of_one_service_are_no_good_at_another(make_mail, sink):
+    """Section 3: what a client proved to one service of master.cf, or was offered there, says nothing at the other."""
+    cert, key = certificate("mail.test")
+    other = free_port()
+    mail = make_mail(relay=sink, start=False, services=[f"127.0.0.1:{other} inet n - n - - smtpd -o syslog_name=other"],
+                     settings={"smtpd_tls_security_level": "may", "smtpd_tls_cert_file": "$config_directory/cert.pem", "smtpd_tls_key_file": "$config_directory/key.pem"})
+    shutil.copy(cert, f"{mail.etc}/cert.pem")
+    shutil.copy(key, f"{mail.etc}/key.pem")
+    mail.start()
+    mail.wait_port(other)
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.minimum_version = context.maximum_version = version
+        session, seen = None, []
+        for port in (mail.port, mail.port, other, mail.port):
+            with Client(port) as smtp:
+                smtp.ehlo("h.test")
+                assert smtp.cmd("STARTTLS").code == 220
+                smtp.sock = context.wrap_socket(smtp.sock, session=session)
+                smtp.ehlo("h.test")
+                seen.append(smtp.sock.session_reused)
+                session = session or smtp.sock.session
+                smtp.quit()
+        assert seen[2] is False and seen[0] is False, (version, seen)
+        assert version == ssl.TLSVersion.TLSv1_3 or seen[1] is True, seen
+
+
+def descriptors(mail, *commands):
+    """How many descriptors the instance's processes of these names have open."""
+    found = {}
+    for path in glob.glob("/proc/[0-9]*/comm"):
+        try:
+            with open(path) as f:
+                name = f.read().strip()
+            if name in commands and os.readlink(os.path.dirname(path) + "/cwd").startswith(mail.spool):
+                found[f"{name}[{path.split('/')[2]}]"] = len(os.listdir(os.path.dirname(path) + "/fd"))
+        except OSError:
+            pass
+    return found
+
+
+FORKS = "clone,clone3,fork,vfork"
+
+
+@pytest.mark.skipif(bool(inject.unavailable()), reason=inject.unavailable())
+@pytest.mark.parametrize("daemon", ["local", "pipe"])
+def test_no_process_is_to_be_had(daemon, make_mail):
+    """Section 3: a fork() that fails defers the mail and leaves no descriptor open."""
+    if os.geteuid() and daemon == "local":
+        pytest.skip("needs users")
+    first, second = ("games", "daemon") if daemon == "local" else ("x@far.test", "x@far.test")
+    helper = {"local": "courier-helper", "pipe": "exec-helper"}[daemon]
+    spool = tempfile.mkdtemp(prefix="forks-", dir="/tmp")
+    os.chmod(spool, 0o1777)
+    who = login() if os.geteuid() else "nobody"
+    mail = make_mail(start=False, wrap=[daemon], services=[f"show unix - n n - 1 pipe user={who} argv=/bin/true"], settings={
+        "mydestination": "local.test", "myorigin": "local.test", "alias_maps": "inline:{none=none}", "local_recipient_maps": "", "mail_spool_directory": spool, "biff": "no", "forward_path": "",
+        "default_transport": "show", "maximal_backoff_time": "4000s", "minimal_backoff_time": "4000s", "queue_run_delay": "4000s"})
+    try:
+        inject.arm(mail, daemon, f"-e trace={FORKS} -e inject={FORKS}:error=EAGAIN:syscall=getpid:when=2+")
+        mail.start()
+        assert send("a@src.test", [first if "@" in first else f"{first}@local.test"], HEAD, port=mail.port).code == 250
+        mail.wait_log(r"status=sent")
+
+        def fails(count):
+            for _ in range(count):
+                assert send("a@src.test", [second if "@" in second else f"{second}@local.test"], HEAD, port=mail.port).code == 250
+            return count
+        mail.wait_log(r"dsn=4\.3\.0, status=deferred", count=fails(3))
+        before = descriptors(mail, daemon, helper)
+        assert len(before) == 2, before
+        mail.wait_log(r"dsn=4\.3\.0, status=deferred", count=3 + fails(20), seconds=40)
+        after = descriptors(mail, daemon, helper)
+        assert before.keys() == after.keys() and all(after[name] <= before[name] + 2 for name in before), (before, after)
+        assert not mail.log(r"status=bounced")
+    finally:
+        shutil.rmtree(spool, ignore_errors=True)
 
 
 def test_public_sockets_bear_rubbish(make_mail, sink):

@@ -617,6 +617,7 @@ def test_foreign_bytes_make_one_line_each(make_master):
     """What a local program writes to the postlog socket can't forge lines with control characters."""
     master = make_master(ONE)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+        s.sendto(b"x" * 100_000, f"{master.spool}/public/postlog")  # RELIABILITY section 3: more than a line, and no end
         for text in (b"plain", b"bell\x07 and \x1b[31m colour\n", b"", b"\x00" * 10, b"two\nlines"):
             s.sendto(text, f"{master.spool}/public/postlog")
     master.wait_log("plain\nbell\\? and \\?\\[31m colour\n\\?{10}\ntwo\nlines\n")

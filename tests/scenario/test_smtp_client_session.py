@@ -173,7 +173,7 @@ def test_server_that_stops_reading_times_out(make_mail):
 
 
 NONSENSE = {"words": b"hello there\r\n", "nothing": b"\r\n", "nul": b"250\0x\r\n", "code": b"999 x\r\n", "mixed": b"250-a\r\nb\r\n",
-            "8bit": b"25\xff ok\r\n", "endless reply": b"550-x\r\n" * 20_000, "endless line": b"y" * 300_000}
+            "8bit": b"25\xff ok\r\n", "short": b"2\r\n", "two digits": b"25 ok\r\n", "blank": b" 250 ok\r\n", "sign": b"+25 ok\r\n", "letter": b"2x0 ok\r\n", "endless reply": b"550-x\r\n" * 20_000, "endless line": b"y" * 300_000}
 
 
 @pytest.mark.parametrize("kind", NONSENSE)

@@ -171,7 +171,7 @@ dns_client_free(struct dns_client **dns)
     *dns = NULL;
 }
 
-/* "192.0.2.1" is "known.test" both ways, "192.0.2.2" claims to be it, "192.0.2.3" can't be looked up. The DNS list "listed.test"
+/* "192.0.2.1" is "known.test" both ways, "192.0.2.2" claims to be it, "192.0.2.3" can't be looked up, the name of "192.0.2.7" is none. The DNS list "listed.test"
  * has "known.test" and 192.0.2.1. "backup.test" has first.test as its mail server, then mail.test; "ours-first.test" mail.test alone. */
 int
 dns_lookup(struct dns_client *dns, struct arena *arena, const char *name, const char *type, usec_t deadline,
@@ -187,6 +187,8 @@ dns_lookup(struct dns_client *dns, struct arena *arena, const char *name, const 
         return err_set(err, ERR_TIMEOUT, "made to fail");
     if (strcmp(type, "PTR") == 0 && (strstr(name, "1.2.0.192") || strstr(name, "2.2.0.192")))
         record->data = "known.test.";
+    else if (strcmp(type, "PTR") == 0 && strstr(name, "7.2.0.192"))
+        record->data = "evil.test\r\nX-Evil: 1";
     else if (strcmp(type, "A") == 0 && strcmp(name, "known.test") == 0)
         record->data = "192.0.2.1";
     else if (strcmp(type, "A") == 0 &&

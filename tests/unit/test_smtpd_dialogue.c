@@ -423,6 +423,9 @@ static const struct {
      "250 2.1.5 Ok"},
     {"smtpd_client_restrictions = reject_unknown_client_hostname\n", "192.0.2.2", "c.test", "s@c.test", "r@ours.test",
      "450 4.7.25 Client host rejected: cannot find your hostname, [192.0.2.2]"},
+    /* T34 */
+    {"smtpd_client_restrictions = reject_unknown_reverse_client_hostname\n", "192.0.2.7", "c.test", "s@c.test",
+     "r@ours.test", "450 4.7.25 Client host rejected: cannot find your reverse hostname, [192.0.2.7]"},
     {"smtpd_client_restrictions = reject_unknown_reverse_client_hostname\n", "192.0.2.2", "c.test", "s@c.test",
      "r@ours.test", "250 2.1.5 Ok"},
     {"smtpd_client_restrictions = reject_unknown_client_hostname\nunknown_client_reject_code = 550\n", "192.0.2.3",
