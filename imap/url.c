@@ -4,18 +4,10 @@
 #include <string.h>
 
 #include "imap/structure.h"
+#include "lib/base/text.h"
 #include "lib/mail/mime.h"
 
 enum { LEVELS = MIME_DEPTH + 1 };
-
-static int
-hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c = (char)(c | 0x20);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
 
 static bool
 decode(struct arena *arena, struct slice text, struct slice *out)
@@ -26,7 +18,7 @@ decode(struct arena *arena, struct slice text, struct slice *out)
         char c = text.ptr[i];
         if (c == '%') {
             bool room = text.len - i > 2;
-            int high = room ? hex_digit(text.ptr[i + 1]) : -1, low = room ? hex_digit(text.ptr[i + 2]) : -1;
+            int high = room ? text_hex_digit(text.ptr[i + 1]) : -1, low = room ? text_hex_digit(text.ptr[i + 2]) : -1;
             if (high < 0 || low < 0 || high + low == 0)
                 return false;
             c = (char)(high * 16 + low);
@@ -73,7 +65,8 @@ take_mailbox(struct arena *arena, struct slice *rest, struct imap_url *url)
     const char *semicolon = memchr(name.ptr, ';', name.len);
     if (semicolon) {
         struct slice number, tail = slice_make(semicolon, (size_t)(name.ptr + name.len - semicolon));
-        if (!take_value(&tail, ";UIDVALIDITY=", &number) || !take_number(number, UINT32_MAX, &validity) || validity == 0)
+        if (!take_value(&tail, ";UIDVALIDITY=", &number) || !take_number(number, UINT32_MAX, &validity) ||
+            validity == 0)
             return false;
         name.len = (size_t)(semicolon - name.ptr);
     }

@@ -5,8 +5,10 @@
 #include <stdlib.h>
 #include <unbound-event.h>
 #include <unbound.h>
+#include <unistd.h>
 
 #include "lib/base/check.h"
+#include "lib/base/log.h"
 #include "lib/run/loop.h"
 
 static struct ub_ctx *context;
@@ -32,7 +34,7 @@ set_number(const char *option, int64_t number, struct err *err)
 
 /* A small process: one thread, few buffers, the cache that is configured. */
 static int
-set_options(const struct resolver_settings *settings, struct err *err)
+set_options(const struct resolver_settings *settings, const char *trust_anchor, struct err *err)
 {
     static const struct {
         const char *option, *value;
@@ -57,7 +59,7 @@ set_options(const struct resolver_settings *settings, struct err *err)
     for (size_t i = 0; i < ARRAY_LEN(options); i++)
         if (set(options[i].option, options[i].value, err) < 0)
             return -1;
-    if (set("module-config:", *settings->resolver_trust_anchor_file ? "validator iterator" : "iterator", err) < 0)
+    if (set("module-config:", *trust_anchor ? "validator iterator" : "iterator", err) < 0)
         return -1;
     /* A message is an index of record sets, which are the larger part. */
     if (set_number("msg-cache-size:", settings->resolver_cache_size / 3, err) < 0)
@@ -86,9 +88,8 @@ set_servers(const struct resolver_settings *settings, struct err *err)
 }
 
 static int
-set_trust(const struct resolver_settings *settings, struct err *err)
+set_trust(const char *file, struct err *err)
 {
-    const char *file = settings->resolver_trust_anchor_file;
     int code = *file ? ub_ctx_add_ta_file(context, file) : 0;
 
     return code ? err_set(err, ERR_PERM, "parameter resolver_trust_anchor_file: %s: %s", file, ub_strerror(code)) : 0;
@@ -116,16 +117,23 @@ ignore(void *arg, int rcode, void *packet, int len, int secure, char *why, int l
 }
 
 int
-dns_prepare(const struct resolver_settings *settings, struct err *err)
+dns_prepare(const struct resolver_settings *settings, bool is_required, struct err *err)
 {
+    const char *trust_anchor = settings->resolver_trust_anchor_file;
     int code;
 
+    if (!is_required && *trust_anchor && access(trust_anchor, R_OK) != 0) {
+        log_warning(
+            "smtp_dns_support_level is dnssec, but there is no %s (package dns-root-data): nothing is validated",
+            trust_anchor);
+        trust_anchor = "";
+    }
     context = ub_ctx_create_event(loop_base());
     if (!context)
         return err_set(err, ERR_TEMP, "libunbound: no context");
     ub_ctx_debuglevel(context, 0);
-    if (set_options(settings, err) < 0 || set_servers(settings, err) < 0 || set_trust(settings, err) < 0 ||
-        open_zones(err) < 0)
+    if (set_options(settings, trust_anchor, err) < 0 || set_servers(settings, err) < 0 ||
+        set_trust(trust_anchor, err) < 0 || open_zones(err) < 0)
         return -1;
     /* The first question, which is answered at once, makes it read and open all that it needs. */
     code = ub_resolve_event(context, "localhost", TYPE_A, CLASS_IN, NULL, ignore, NULL);

@@ -8,8 +8,9 @@
 #include "lib/base/slice.h"
 #include "lib/conf/settings_resolver.h"
 
-/* With the files of the start; afterwards it needs none. The loop must be there. */
-int dns_prepare(const struct resolver_settings *, struct err *) MUST_USE;
+/* With the files of the start; afterwards it needs none. The loop must be there. Without a trust anchor that is not required nothing is
+ * validated. */
+int dns_prepare(const struct resolver_settings *, bool trust_anchor_is_required, struct err *) MUST_USE;
 
 /* What came back: a DNS message, or a code of failure. why: of a validation that failed; may be NULL. The packet is gone when the
  * callback returns. */

@@ -239,7 +239,7 @@ prepare(const struct conf *conf, struct sandbox *sandbox, struct err *err)
         return -1;
     watch_system();
     hosts = hosts_file_load(arena, hosts_path);
-    return dns_prepare(&settings, err);
+    return dns_prepare(&settings, conf_is_set(conf, "resolver_trust_anchor_file"), err);
 }
 
 int

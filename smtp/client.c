@@ -11,9 +11,9 @@
 #include "lib/mail/agent.h"
 #include "lib/service/service.h"
 #include "smtp/cache.h"
+#include "smtp/checks.h"
 #include "smtp/destination.h"
 #include "smtp/features.h"
-#include "smtp/checks.h"
 #include "smtp/generic.h"
 #include "smtp/pix.h"
 #include "smtp/tls_policy.h"
@@ -66,6 +66,8 @@ load_lookup(struct client *client, const struct conf *conf, struct arena *arena,
     client->with_dns = *set->smtp_dns_support_level ? strcasecmp(set->smtp_dns_support_level, "disabled") != 0
                                                     : !set->disable_dns_lookups;
     client->native_lookup = !client->with_dns || list_has(set->smtp_host_lookup, "native");
+    client->with_dnssec =
+        strcasecmp(set->smtp_dns_support_level, "dnssec") == 0 && list_has(set->smtp_host_lookup, "dns");
     if (interfaces_load(conf, arena, &client->interfaces, err) < 0 ||
         interfaces_parse(conf, arena, set->proxy_interfaces, &client->proxies, err) < 0)
         return -1;
@@ -148,22 +150,38 @@ load_ciphers(struct client *client, const struct conf *conf, struct arena *arena
     client->null_ciphers = library.tls_null_cipherlist;
     client->ciphers = client_ciphers(client, arena, client->set.smtp_tls_ciphers, false, "");
     client->mandatory_ciphers = client_ciphers(client, arena, client->set.smtp_tls_mandatory_ciphers, true, "");
+    client->verifying_ciphers = client_ciphers(client, arena, client->set.smtp_tls_mandatory_ciphers, true, "aNULL");
+    client->dane_digests = library.tls_dane_digests;
     return 0;
 }
 
+static int
+load_insecure_mx_level(struct client *client, struct err *err)
+{
+    const char *text = client->set.smtp_tls_dane_insecure_mx_policy;
+
+    if (tls_level_parse(text, &client->insecure_mx_level) == 0 &&
+        (client->insecure_mx_level == TLS_MAY || client->insecure_mx_level == TLS_ENCRYPT ||
+         client->insecure_mx_level == TLS_DANE))
+        return 0;
+    return err_set(err, ERR_SYNTAX, "parameter smtp_tls_dane_insecure_mx_policy: \"%s\": may, encrypt or dane", text);
+}
+
+/* trusted: by certificate authorities; dane_digests: by TLSA records; neither: any certificate. */
 static struct tls_context *
-make_context(const struct client *client, bool verify, struct err *err)
+make_context(const struct client *client, bool trusted, const char *dane_digests, struct err *err)
 {
     const struct smtp_settings *set = &client->set;
 
     return tls_context_new(&(struct tls_settings){.role = TLS_CLIENT,
                                                   .cert_file = set->smtp_tls_cert_file,
                                                   .key_file = set->smtp_tls_key_file,
-                                                  .ca_file = set->smtp_tls_CAfile,
-                                                  .ca_path = set->smtp_tls_CApath,
+                                                  .ca_file = dane_digests ? NULL : set->smtp_tls_CAfile,
+                                                  .ca_path = dane_digests ? NULL : set->smtp_tls_CApath,
                                                   .options = client->tls_options,
                                                   .groups = client->tls_groups,
-                                                  .verify_peer = verify},
+                                                  .verify_peer = trusted || dane_digests,
+                                                  .dane_digests = dane_digests},
                            err);
 }
 
@@ -173,7 +191,8 @@ load_tls(struct client *client, const struct conf *conf, struct arena *arena, st
     const struct smtp_settings *set = &client->set;
     unsigned long long level;
 
-    if (load_tls_level(client, err) < 0 || load_ciphers(client, conf, arena, err) < 0)
+    if (load_tls_level(client, err) < 0 || load_ciphers(client, conf, arena, err) < 0 ||
+        load_insecure_mx_level(client, err) < 0)
         return -1;
     if (slice_to_u64(slice_from(set->smtp_tls_loglevel), 4, &level) < 0)
         return err_set(err, ERR_SYNTAX, "smtp_tls_loglevel: bad value: %s", set->smtp_tls_loglevel);
@@ -184,11 +203,20 @@ load_tls(struct client *client, const struct conf *conf, struct arena *arena, st
         return -1;
     if (client->tls_level == TLS_NONE && maps_is_empty(client->tls_policies))
         return 0;
-    client->tls = make_context(client, false, err);
+    client->tls = make_context(client, false, NULL, err);
     if (!client->tls)
         return -1;
-    client->tls_trusted = make_context(client, true, err);
-    return client->tls_trusted ? 0 : -1;
+    client->tls_trusted = make_context(client, true, NULL, err);
+    if (!client->tls_trusted)
+        return -1;
+    bool is_dane = client->tls_level == TLS_DANE || client->tls_level == TLS_DANE_ONLY;
+    if (is_dane && !client->with_dnssec)
+        log_warning("%s = %s needs smtp_dns_support_level = dnssec, and dns in smtp_host_lookup: mail is deferred",
+                    client->lmtp ? "lmtp_tls_security_level" : "smtp_tls_security_level", set->smtp_tls_security_level);
+    if (!is_dane && maps_is_empty(client->tls_policies))
+        return 0;
+    client->tls_dane = make_context(client, false, client->dane_digests, err);
+    return client->tls_dane ? 0 : -1;
 }
 
 /* ---- passwords ---- */
@@ -255,9 +283,9 @@ client_prepare(struct client *client, struct conf *conf, bool lmtp, struct err *
         load_lookup(client, conf, arena, err) < 0 || load_bind_addresses(client, err) < 0 ||
         load_reply_filter(client, conf, arena, err) < 0 || load_workarounds(client, conf, arena, err) < 0)
         return -1;
-    client->filter = delivery_filter_new(
-        arena, conf, lmtp ? "lmtp_delivery_status_filter" : "smtp_delivery_status_filter",
-        client->set.smtp_delivery_status_filter, err);
+    client->filter =
+        delivery_filter_new(arena, conf, lmtp ? "lmtp_delivery_status_filter" : "smtp_delivery_status_filter",
+                            client->set.smtp_delivery_status_filter, err);
     if (!client->filter)
         return -1;
     if (generic_new(arena, conf, lmtp ? "lmtp_generic_maps" : "smtp_generic_maps", client->set.smtp_generic_maps,

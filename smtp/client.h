@@ -19,11 +19,11 @@ struct cache;
 struct checks;
 struct generic;
 
-enum tls_level { TLS_NONE, TLS_MAY, TLS_ENCRYPT, TLS_FINGERPRINT, TLS_VERIFY, TLS_SECURE };
+enum tls_level { TLS_NONE, TLS_MAY, TLS_ENCRYPT, TLS_FINGERPRINT, TLS_DANE, TLS_DANE_ONLY, TLS_VERIFY, TLS_SECURE };
 
 struct client {
     const struct maps *filter; /* smtp_delivery_status_filter */
-    struct smtp_settings set; /* as lmtp: those of lmtp_ */
+    struct smtp_settings set;  /* as lmtp: those of lmtp_ */
     bool lmtp;
     const char *hello_name; /* in EHLO, HELO, LHLO */
     usec_t hello_timeout;
@@ -35,10 +35,13 @@ struct client {
     struct net_addr bind4, bind6;
     bool has_bind4, has_bind6;
     enum tls_level tls_level;
-    struct tls_context *tls;         /* takes any certificate; NULL: no TLS for anybody */
-    struct tls_context *tls_trusted; /* takes those that are trusted and fit the name */
-    const char *ciphers, *mandatory_ciphers;
-    const char *tls_options, *tls_groups;
+    struct tls_context *tls;          /* takes any certificate; NULL: no TLS for anybody */
+    struct tls_context *tls_trusted;  /* takes those that are trusted and fit the name */
+    struct tls_context *tls_dane;     /* takes those that TLSA records name; NULL: no level is "dane" */
+    bool with_dnssec;                 /* smtp_dns_support_level, and names come from the DNS alone */
+    enum tls_level insecure_mx_level; /* smtp_tls_dane_insecure_mx_policy: MAY, ENCRYPT or DANE */
+    const char *ciphers, *mandatory_ciphers, *verifying_ciphers;
+    const char *tls_options, *tls_groups, *dane_digests;
     const char *high_ciphers, *medium_ciphers, *null_ciphers; /* the grades */
     struct maps *tls_policies;
     struct maps *sasl_passwords;
@@ -46,10 +49,10 @@ struct client {
     int tls_loglevel;
     struct dns_client *dns; /* from client_start() on; connects at its first use */
     struct cache *cache;
-    struct checks *checks;   /* NULL: nobody looks at the content */
+    struct checks *checks; /* NULL: nobody looks at the content */
     struct maps *pix_maps;
     struct maps *reply_filter; /* NULL: none */
-    struct generic *generic; /* NULL: addresses stay as they are */
+    struct generic *generic;   /* NULL: addresses stay as they are */
 };
 
 /* With the privileges and files of the start. As lmtp it has conf answer with lmtp_ parameters from now on. */

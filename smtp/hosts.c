@@ -22,6 +22,7 @@ struct search {
     struct arena *arena;
     struct host_list *found;
     bool failed; /* a look-up failed for now: what was found is not all */
+    bool mx_is_insecure;
 };
 
 /* ---- one look-up ---- */
@@ -63,10 +64,9 @@ family_is_on(const struct client *client, const struct net_addr *addr)
 }
 
 static void
-add_address(struct search *search, const char *name, const char *numeric, unsigned port, unsigned preference)
+add_address(struct search *search, struct host host, const char *numeric, unsigned port)
 {
     struct host_list *found = search->found;
-    struct host host = {.name = name, .preference = preference};
 
     if (found->count == HOST_LIMIT || net_addr_parse(numeric, port, &host.addr, NULL) < 0 ||
         !family_is_on(search->client, &host.addr))
@@ -103,8 +103,15 @@ add_host(struct search *search, const char *name, unsigned port, unsigned prefer
     size_t before = search->found->count;
 
     ask(search, name, type, &answer);
-    for (size_t i = 0; answer.status == DNS_FOUND && i < answer.record_count; i++)
-        add_address(search, name, answer.records[i].data, port, preference);
+    for (size_t i = 0; answer.status == DNS_FOUND && i < answer.record_count; i++) {
+        const struct dns_record *record = &answer.records[i];
+        struct host host = {.name = name,
+                            .preference = preference,
+                            .canonical = strcasecmp(record->name, name) == 0 ? NULL : record->name,
+                            .is_secure = answer.secure,
+                            .is_of_insecure_mx = search->mx_is_insecure};
+        add_address(search, host, record->data, port);
+    }
     search->failed |= answer.status == DNS_FAIL;
     if (search->found->count == before)
         failed_lookup(failure, search->arena, name, shown_type(type),
@@ -190,6 +197,7 @@ find_by_mx(struct search *search, const struct destination *to, struct failure *
     if (answer.status == DNS_FOUND && is_null_mx(&answer))
         return failure_set(failure, search->arena, "5.1.10", "Domain %s does not accept mail (nullMX)", to->name);
     if (answer.status == DNS_FOUND) {
+        search->mx_is_insecure = !answer.secure;
         add_mx_hosts(search, &answer, to->port, failure);
         if (search->found->count == 0)
             return no_mx_address(search, to->name, failure);
@@ -222,7 +230,7 @@ find_host(struct search *search, const struct destination *to, struct failure *f
 static int
 find_address(struct search *search, const struct destination *to, struct failure *failure)
 {
-    add_address(search, to->name, to->name, to->port, 0);
+    add_address(search, (struct host){.name = to->name}, to->name, to->port);
     if (search->found->count > 0)
         return 0;
     return failure_set(failure, search->arena, "5.4.4",

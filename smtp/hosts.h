@@ -19,7 +19,10 @@ struct client;
 struct host {
     const char *name; /* "mx.example.com"; for an address: the address itself */
     struct net_addr addr;
-    unsigned preference; /* of its MX record; lower is better */
+    unsigned preference;    /* of its MX record; lower is better */
+    const char *canonical;  /* where the name is an alias: what for; else NULL */
+    bool is_secure;         /* DNSSEC vouches for the addresses, and the alias */
+    bool is_of_insecure_mx; /* it was named by MX records for which DNSSEC does not vouch */
 };
 
 struct host_list {

@@ -118,8 +118,9 @@ connect_failed(struct arena *arena, const struct host *host, const struct err *e
     return -1;
 }
 
+/* Without a connection yet. */
 static struct session *
-session_new(const struct client *client, const struct host *host, int fd)
+session_new(const struct client *client, const struct host *host)
 {
     struct arena *arena = arena_new();
     struct session *s = ARENA_NEW(arena, struct session);
@@ -127,7 +128,6 @@ session_new(const struct client *client, const struct host *host, int fd)
 
     *s = (struct session){
         .arena = arena, .client = client, .addr = host->addr, .opened = loop_now(), .auth_offered = ""};
-    s->stream = stream_new(fd);
     if (host->addr.any.sa_family == AF_UNIX) {
         s->name = client->set.myhostname;
         s->label = s->relay = arena_printf(arena, "%s[%s]", s->name, host->name);
@@ -145,7 +145,8 @@ session_free(struct session **session)
 {
     struct arena *arena = (*session)->arena;
 
-    stream_free(&(*session)->stream);
+    if ((*session)->stream)
+        stream_free(&(*session)->stream);
     arena_free(&arena);
     *session = NULL;
 }
@@ -253,6 +254,7 @@ tell_tls(const struct session *s)
     stream_tls_info(s->stream, &info);
     const char *trust = !info.peer_has_certificate           ? "Anonymous"
                         : s->policy.level == TLS_FINGERPRINT ? "Verified"
+                        : s->policy.level == TLS_DANE        ? (s->dane.is_of_insecure_mx ? "Trusted" : "Verified")
                         : !info.peer_is_trusted              ? "Untrusted"
                         : s->policy.level >= TLS_VERIFY      ? "Verified"
                                                              : "Trusted";
@@ -288,19 +290,28 @@ handshake(struct session *s, struct arena *arena, const struct session_target *t
 {
     const struct client *client = s->client;
     const struct tls_policy *policy = &s->policy;
-    bool names = policy->level >= TLS_VERIFY;
+    bool names = policy->level >= TLS_VERIFY, is_dane = policy->level == TLS_DANE;
+    const char *const dane_names[] = {target->domain, s->name, NULL};
     struct tls_peer peer = {.server_name = *policy->server_name ? policy->server_name : s->name,
-                            .names = names ? tls_policy_names(policy, arena, s->name, target->domain) : NULL,
+                            .names = names     ? tls_policy_names(policy, arena, s->name, target->domain)
+                                     : is_dane ? dane_names
+                                               : NULL,
                             .protocols = policy->protocols,
-                            .ciphers = policy->ciphers};
+                            .ciphers = policy->ciphers,
+                            .dane = is_dane ? &s->dane.records : NULL};
+    struct tls_context *context = names ? client->tls_trusted : is_dane ? client->tls_dane : client->tls;
     struct err err;
+
+    if (is_dane) /* RFC 7672, section 3.2.2 */
+        peer.server_name = s->dane.records.base;
 
     stream_set_deadline(s->stream, loop_now() + client->set.smtp_starttls_timeout);
     if (names && !peer.names[0])
         return tls_failed(s, arena, "Server certificate not verified: no name that it may have is configured", failure);
-    if (stream_start_tls_peer(s->stream, names ? client->tls_trusted : client->tls, &peer, &err) < 0) {
+    if (stream_start_tls_peer(s->stream, context, &peer, &err) < 0) {
         log_tls_connect_error(s->relay, err.text);
-        tls_failed(s, arena, names ? "Server certificate not verified" : "Cannot start TLS: handshake failure",
+        tls_failed(s, arena,
+                   names || is_dane ? "Server certificate not verified" : "Cannot start TLS: handshake failure",
                    failure);
         failure->without_tls = policy->level == TLS_MAY;
         return -1;
@@ -349,8 +360,8 @@ start_tls(struct session *s, struct arena *arena, const struct session_target *t
 /* ---- the whole ---- */
 
 static int may_wait
-find_policy(struct session *s, struct arena *arena, const struct session_target *target, bool without_tls,
-            struct failure *failure)
+find_policy(struct session *s, struct arena *arena, const struct host *host, const struct session_target *target,
+            bool without_tls, struct failure *failure)
 {
     struct err err;
 
@@ -362,17 +373,19 @@ find_policy(struct session *s, struct arena *arena, const struct session_target 
         log_warning("%s", err.text);
         return tls_failed(s, arena, "TLS policy can't be determined", failure);
     }
+    if (s->policy.level == TLS_DANE || s->policy.level == TLS_DANE_ONLY) {
+        if (dane_find(s->client, arena, host, s->policy.level, &s->dane, failure) < 0)
+            return -1;
+        tls_policy_become(s->client, s->arena, &s->policy, s->dane.level);
+    }
     if (without_tls && s->policy.level == TLS_MAY)
         s->policy.level = TLS_NONE;
     return 0;
 }
 
 static int may_wait
-introduce(struct session *s, struct arena *arena, const struct session_target *target, bool without_tls,
-          struct failure *failure)
+introduce(struct session *s, struct arena *arena, const struct session_target *target, struct failure *failure)
 {
-    if (find_policy(s, arena, target, without_tls, failure) < 0)
-        return -1;
     bool with_tls = s->policy.level != TLS_NONE;
     bool wrapped = with_tls && s->client->set.smtp_tls_wrappermode;
     if (wrapped && handshake(s, arena, target, failure) < 0)
@@ -389,17 +402,26 @@ struct session *may_wait
 session_open(const struct client *client, struct arena *arena, const struct host *host,
              const struct session_target *target, bool without_tls, struct failure *failure)
 {
+    struct session *s = session_new(client, host);
     struct err err;
-    int fd = connect_host(client, host, &err);
+    int fd;
 
-    if (fd < 0) {
-        connect_failed(arena, host, &err, failure);
+    if (find_policy(s, arena, host, target, without_tls, failure) < 0) {
+        session_free(&s);
         return NULL;
     }
-    struct session *s = session_new(client, host, fd);
-    if (introduce(s, arena, target, without_tls, failure) < 0) {
+    fd = connect_host(client, host, &err);
+    if (fd < 0) {
+        connect_failed(arena, host, &err, failure);
+        session_free(&s);
+        return NULL;
+    }
+    s->stream = stream_new(fd);
+    s->opened = loop_now();
+    if (introduce(s, arena, target, failure) < 0) {
         session_close(&s);
         return NULL;
     }
+    s->dane.records = (struct tls_dane){0};
     return s;
 }

@@ -12,6 +12,7 @@
 #include "lib/base/list.h"
 #include "lib/run/stream.h"
 #include "smtp/client.h"
+#include "smtp/dane.h"
 #include "smtp/failure.h"
 #include "smtp/hosts.h"
 #include "smtp/tls_policy.h"
@@ -31,18 +32,19 @@ struct session {
     const struct client *client;
     struct stream *stream;
     struct net_addr addr;
-    const char *name;        /* of the host */
-    const char *label;       /* "mx.example.com[192.0.2.1]" */
-    const char *relay;       /* "mx.example.com[192.0.2.1]:25" */
-    const char *destination; /* next hop; under this name it may be used again; NULL: it may not */
-    bool is_last;            /* no other host was left to try when it was opened */
-    unsigned features;       /* FEATURE_... */
+    const char *name;         /* of the host */
+    const char *label;        /* "mx.example.com[192.0.2.1]" */
+    const char *relay;        /* "mx.example.com[192.0.2.1]:25" */
+    const char *destination;  /* next hop; under this name it may be used again; NULL: it may not */
+    bool is_last;             /* no other host was left to try when it was opened */
+    unsigned features;        /* FEATURE_... */
     const char *auth_offered; /* mechanisms; "" */
     struct tls_policy policy; /* texts in the arena */
-    int64_t size_limit;      /* 0: none known */
-    unsigned workarounds;    /* PIX_... of pix.h */
-    unsigned uses;           /* deliveries, the present one included */
-    usec_t opened;           /* loop_now() */
+    struct dane dane;         /* its records are there until the session is open */
+    int64_t size_limit;       /* 0: none known */
+    unsigned workarounds;     /* PIX_... of pix.h */
+    unsigned uses;            /* deliveries, the present one included */
+    usec_t opened;            /* loop_now() */
     usec_t idle_since;
     bool broken;      /* no more to be used; not even QUIT */
     bool closing;     /* the server said 421: it will close */

@@ -4,6 +4,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "lib/base/check.h"
+
 int
 tls_level_parse(const char *text, enum tls_level *level)
 {
@@ -12,6 +14,7 @@ tls_level_parse(const char *text, enum tls_level *level)
         enum tls_level level;
     } levels[] = {{"none", TLS_NONE},       {"may", TLS_MAY},
                   {"encrypt", TLS_ENCRYPT}, {"fingerprint", TLS_FINGERPRINT},
+                  {"dane", TLS_DANE},       {"dane-only", TLS_DANE_ONLY},
                   {"verify", TLS_VERIFY},   {"secure", TLS_SECURE}};
 
     for (size_t i = 0; i < ARRAY_LEN(levels); i++)
@@ -34,7 +37,9 @@ set_defaults(const struct client *client, enum tls_level level, struct tls_polic
                                                                  : "",
                                   .fingerprints = level == TLS_FINGERPRINT ? set->smtp_tls_fingerprint_cert_match : "",
                                   .protocols = mandatory ? set->smtp_tls_mandatory_protocols : set->smtp_tls_protocols,
-                                  .ciphers = mandatory ? client->mandatory_ciphers : client->ciphers,
+                                  .ciphers = level >= TLS_FINGERPRINT ? client->verifying_ciphers
+                                             : mandatory              ? client->mandatory_ciphers
+                                                                      : client->ciphers,
                                   .server_name = set->smtp_tls_servername};
 }
 
@@ -53,7 +58,8 @@ set_attribute(const struct client *client, struct arena *arena, struct slice nam
     } else if (slice_equal_text_fold(name, "protocols")) {
         policy->protocols = value;
     } else if (slice_equal_text_fold(name, "ciphers")) {
-        policy->ciphers = client_ciphers(client, arena, value, policy->level >= TLS_ENCRYPT, "");
+        policy->ciphers = client_ciphers(client, arena, value, policy->level >= TLS_ENCRYPT,
+                                         policy->level >= TLS_FINGERPRINT ? "aNULL" : "");
     } else if (slice_equal_text_fold(name, "exclude")) {
         struct slice rest = slice_from(value), word;
         while (slice_word(&rest, ", :", &word))
@@ -67,15 +73,11 @@ set_attribute(const struct client *client, struct arena *arena, struct slice nam
 }
 
 static int
-parse_policy(const struct client *client, struct arena *arena, const char *text, struct tls_policy *policy,
-             struct err *err)
+set_attributes(const struct client *client, struct arena *arena, struct slice rest, struct tls_policy *policy,
+               struct err *err)
 {
-    struct slice rest = slice_from(text), word, name;
-    enum tls_level level;
+    struct slice word, name;
 
-    if (!slice_word(&rest, ", \t\r\n", &word) || tls_level_parse(arena_strndup(arena, word.ptr, word.len), &level) < 0)
-        return err_set(err, ERR_SYNTAX, "smtp_tls_policy_maps: this level is not known: \"%s\"", text);
-    set_defaults(client, level, policy);
     while (slice_word(&rest, ", \t\r\n", &word)) {
         struct slice whole = word;
         slice_cut(&word, '=', &name);
@@ -83,6 +85,34 @@ parse_policy(const struct client *client, struct arena *arena, const char *text,
             return err_set(err, ERR_SYNTAX, "smtp_tls_policy_maps: this is not known: \"%.*s\"", SLICE_ARG(whole));
     }
     return 0;
+}
+
+static int
+parse_policy(const struct client *client, struct arena *arena, const char *text, struct tls_policy *policy,
+             struct err *err)
+{
+    struct slice rest = slice_from(text), word;
+    enum tls_level level;
+
+    if (!slice_word(&rest, ", \t\r\n", &word) || tls_level_parse(arena_strndup(arena, word.ptr, word.len), &level) < 0)
+        return err_set(err, ERR_SYNTAX, "smtp_tls_policy_maps: this level is not known: \"%s\"", text);
+    set_defaults(client, level, policy);
+    policy->text = text;
+    return set_attributes(client, arena, rest, policy, err);
+}
+
+void
+tls_policy_become(const struct client *client, struct arena *arena, struct tls_policy *policy, enum tls_level level)
+{
+    const char *text = policy->text;
+    struct slice rest = slice_from(text ? text : ""), word;
+
+    if (level == policy->level)
+        return;
+    set_defaults(client, level, policy);
+    policy->text = text;
+    if (slice_word(&rest, ", \t\r\n", &word))
+        check(set_attributes(client, arena, rest, policy, NULL) == 0); /* it was read before */
 }
 
 /* The next hop as it is written, its name, and the domains above that. */

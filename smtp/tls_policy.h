@@ -14,6 +14,7 @@ struct tls_policy {
     const char *fingerprints;        /* level fingerprint: divided by '|', ',' or blanks */
     const char *protocols, *ciphers; /* "": as the context has them */
     const char *server_name;         /* SNI; "": the host's name, where names count */
+    const char *text;                /* what the table says; NULL: nothing */
 };
 
 /* -1: ERR_SYNTAX. */
@@ -23,6 +24,9 @@ int tls_level_parse(const char *text, enum tls_level *) MUST_USE;
  * sent there. */
 int may_wait tls_policy_find(const struct client *, struct arena *, const char *next_hop, const char *domain,
                              struct tls_policy *, struct err *) MUST_USE;
+
+/* The same policy at another level: what "dane" comes to for a host (dane.h). */
+void tls_policy_become(const struct client *, struct arena *, struct tls_policy *, enum tls_level);
 
 /* "hostname", "nexthop", "dot-nexthop" and names of match as the names that a certificate may have (".example.com": any below it),
  * NULL at the end. */

@@ -147,6 +147,16 @@ text_xtext_encode(struct slice in, struct buf *out)
     }
 }
 
+int
+text_hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
 /* Upper-case hexadecimal only, as the RFC's hexchar demands; -1 if it is none. */
 static int
 hex_digit(char c)

@@ -34,4 +34,7 @@ bool text_has_8bit(struct slice);
 void text_xtext_encode(struct slice, struct buf *out);
 int text_xtext_decode(struct slice, struct buf *out) MUST_USE;
 
+/* The value of a hexadecimal digit in either case; -1: it is none. */
+int text_hex_digit(char);
+
 #endif

@@ -5,6 +5,7 @@
 #include <unicode/ucnv.h>
 
 #include "lib/base/compiler.h"
+#include "lib/base/text.h"
 #include "lib/mail/mime.h"
 
 enum { ADDRESSES = 1000, WORD_LIMIT = 1000 };
@@ -43,16 +44,6 @@ decode_base64(struct slice body, struct buf *out)
     }
 }
 
-static int
-hex_value(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* "=\n" and "=\r\n", with blanks before the end: joined lines. 0: it is none. */
 static size_t
 soft_break(struct slice body, size_t at)
@@ -71,8 +62,9 @@ decode_quoted(struct slice body, bool in_word, struct buf *out)
     for (size_t i = 0; i < body.len; i++) {
         char c = body.ptr[i];
         size_t skip;
-        if (c == '=' && i + 2 < body.len && hex_value(body.ptr[i + 1]) >= 0 && hex_value(body.ptr[i + 2]) >= 0) {
-            buf_append_byte(out, (char)(hex_value(body.ptr[i + 1]) << 4 | hex_value(body.ptr[i + 2])));
+        if (c == '=' && i + 2 < body.len && text_hex_digit(body.ptr[i + 1]) >= 0 &&
+            text_hex_digit(body.ptr[i + 2]) >= 0) {
+            buf_append_byte(out, (char)(text_hex_digit(body.ptr[i + 1]) << 4 | text_hex_digit(body.ptr[i + 2])));
             i += 2;
         } else if (c == '=' && !in_word && (skip = soft_break(body, i)) > 0) {
             i += skip - 1;

@@ -210,6 +210,8 @@ set_peer(struct tls_session *session, const struct tls_context *context, const s
     if (peer->server_name && peer->server_name[0] && !is_numeric_address(peer->server_name) &&
         !SSL_set_tlsext_host_name(session->ssl, peer->server_name))
         return tls_err(err, ERR_PERM, "TLS: cannot use the name \"%s\"", peer->server_name);
+    if (peer->dane && tls_dane_add(session->ssl, peer->dane) == 0)
+        return err_set(err, ERR_PERM, "TLS: no usable DANE record for \"%s\"", peer->dane->base);
     if (!context->verify_peer || !peer->names)
         return 0;
     SSL_set_hostflags(session->ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);

@@ -404,6 +404,85 @@ set_sessions(SSL_CTX *ssl, const struct tls_settings *settings)
     SSL_CTX_set_num_tickets(ssl, 0);
 }
 
+/* --- DANE ------------------------------------------------------------------------------------------------------ */
+
+/* The numbers of digests in TLSA records; a list may give them, "sha256=1". */
+static const struct digest {
+    const char *name;
+    uint8_t number;
+} digests[] = {{"sha256", 1}, {"sha512", 2}};
+
+static const struct digest *
+find_digest(struct slice word)
+{
+    struct slice name, number = word;
+    bool has_number = slice_has_byte(word, '=');
+
+    slice_cut(&number, '=', &name);
+    for (size_t i = 0; i < ARRAY_LEN(digests); i++) {
+        unsigned long long value = digests[i].number;
+        if (slice_equal_text_fold(name, digests[i].name) &&
+            (!has_number || (slice_to_u64(number, UINT8_MAX, &value) == 0 && value == digests[i].number)))
+            return &digests[i];
+    }
+    return NULL;
+}
+
+static int
+set_dane(SSL_CTX *ssl, const char *text, struct err *err)
+{
+    struct slice rest = slice_from(text), word;
+    uint8_t strength = 100;
+
+    if (SSL_CTX_dane_enable(ssl) != 1)
+        return tls_err(err, ERR_TEMP, "DANE");
+    for (size_t i = 0; i < ARRAY_LEN(digests); i++)
+        if (SSL_CTX_dane_mtype_set(ssl, NULL, digests[i].number, 0) != 1)
+            return tls_err(err, ERR_TEMP, "DANE");
+    while (slice_word(&rest, ", \t\r\n", &word)) {
+        const struct digest *digest = find_digest(word);
+        if (!digest)
+            return err_set(err, ERR_SYNTAX, "tls_dane_digests: unknown digest %.*s", SLICE_ARG(word));
+        if (SSL_CTX_dane_mtype_set(ssl, EVP_get_digestbyname(digest->name), digest->number, strength--) != 1)
+            return tls_err(err, ERR_PERM, "tls_dane_digests: %s", digest->name);
+    }
+    return 0;
+}
+
+size_t
+tls_dane_add(SSL *ssl, const struct tls_dane *dane)
+{
+    enum { TRUST_ANCHOR = 2, END_ENTITY = 3 };
+    size_t usable = 0;
+
+    if (SSL_dane_enable(ssl, dane->base) != 1)
+        return 0;
+    SSL_dane_set_flags(ssl, DANE_FLAG_NO_DANE_EE_NAMECHECKS);
+    for (size_t i = 0; i < dane->count; i++) {
+        const struct tls_dane_record *r = &dane->records[i];
+        if ((r->usage == TRUST_ANCHOR || r->usage == END_ENTITY) &&
+            SSL_dane_tlsa_add(ssl, r->usage, r->selector, r->matching, (const unsigned char *)r->data.ptr,
+                              r->data.len) == 1)
+            usable++;
+    }
+    ERR_clear_error();
+    return usable;
+}
+
+size_t
+tls_dane_usable(struct tls_context *context, const struct tls_dane *dane)
+{
+    check(context->magic == TLS_CONTEXT_MAGIC);
+    SSL *ssl = SSL_new(context->ssl);
+    if (!ssl)
+        fatal("out of memory");
+    SSL_set_connect_state(ssl);
+    size_t usable = tls_dane_add(ssl, dane);
+    SSL_free(ssl);
+    ERR_clear_error();
+    return usable;
+}
+
 static int
 configure(SSL_CTX *ssl, const struct tls_settings *settings, struct err *err)
 {
@@ -424,6 +503,8 @@ configure(SSL_CTX *ssl, const struct tls_settings *settings, struct err *err)
     if (is_given(settings->options) && set_options(ssl, settings->options, err) < 0)
         return -1;
     if (is_given(settings->groups) && set_groups(ssl, settings->groups, err) < 0)
+        return -1;
+    if (is_given(settings->dane_digests) && set_dane(ssl, settings->dane_digests, err) < 0)
         return -1;
     if (load_certificate(ssl, settings, err) < 0)
         return -1;

@@ -24,6 +24,9 @@ int tls_err(struct err *, enum err_kind, const char *fmt, ...) PRINTF_LIKE(3, 4)
 /* Postfix's form of protocol versions, as options to switch off and bounds; 0: no bound. */
 int tls_parse_protocols(const char *text, uint64_t *off, int *lowest, int *highest, struct err *) MUST_USE;
 
+/* Gives the connection the records of usages 2 and 3 that it can use; returns how many. */
+size_t tls_dane_add(SSL *, const struct tls_dane *);
+
 /* The bits of tls_ssl_options. */
 int tls_parse_options(const char *text, uint64_t *bits, struct err *) MUST_USE;
 

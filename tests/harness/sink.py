@@ -120,6 +120,7 @@ class Sink:
         self.host, self.port, self.name = host, port, name
         self.keep, self.on_message = keep, on_message
         self.pipelining, self.eightbit, self.starttls, self.lmtp = True, True, False, False
+        self.tls = None  # an ssl.SSLContext for STARTTLS, instead of a self-signed certificate
         self.size = 100_000_000
         self.extra = []  # more lines of the answer to EHLO
         self.rules, self.messages, self.refused = [], [], []
@@ -312,7 +313,7 @@ class _Session:
         code = await self.answer("starttls", line, "220 2.0.0 go ahead" if self.sink.starttls else "502 5.5.1 not offered")
         if code == 220:
             self.buffer.clear()
-            await self.writer.start_tls(server_context())
+            await self.writer.start_tls(self.sink.tls or server_context())
             self.tls = True
             self.reset()
 

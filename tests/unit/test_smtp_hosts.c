@@ -11,6 +11,7 @@
 #include "lib/base/arena.h"
 #include "lib/base/buf.h"
 #include "smtp/content.h"
+#include "smtp/dane.h"
 #include "smtp/destination.h"
 #include "smtp/hosts.h"
 
@@ -195,14 +196,32 @@ test_fold(void **state)
         }
 }
 
+static void
+test_tlsa_records(void **state)
+{
+    static const char *const bad[] = {"",         "3 1",        "3 1 1",     "3 1 1 ",      "3 1 1 abc",
+                                      "3 1 1 zz", "256 1 1 ab", "-1 1 1 ab", "3 1 1 ab cd", "3 1 x ab"};
+    struct arena *arena = arena_new();
+    struct tls_dane_record record;
+
+    (void)state;
+    assert_true(dane_parse(arena, "3 1 2 00fFa5", &record));
+    assert_int_equal(record.usage, 3);
+    assert_int_equal(record.selector, 1);
+    assert_int_equal(record.matching, 2);
+    assert_int_equal(record.data.len, 3);
+    assert_memory_equal(record.data.ptr, "\x00\xff\xa5", 3);
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+        assert_false(dane_parse(arena, bad[i], &record));
+    arena_free(&arena);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_destinations),
-        cmocka_unit_test(test_order),
-        cmocka_unit_test(test_self),
-        cmocka_unit_test(test_fold),
+        cmocka_unit_test(test_tlsa_records), cmocka_unit_test(test_destinations), cmocka_unit_test(test_order),
+        cmocka_unit_test(test_self),         cmocka_unit_test(test_fold),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
