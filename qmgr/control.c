@@ -222,7 +222,7 @@ on_trigger(void *ctx, const char *bytes, size_t len)
 
     (void)ctx;
     if (slice_has_byte(text, 'F'))
-        sched_revive(active_scheduler(), NULL, NULL);
+        sched_revive(active_scheduler());
     if (slice_has_byte(text, 'D'))
         scan_want_deferred(all);
     if (slice_has_byte(text, 'I'))

@@ -227,8 +227,7 @@ take_up(struct slice_job *job, struct picked *picked)
         message_free(&picked->message);
         return;
     }
-    if (picked->mode & MODE_FLUSH)
-        sched_revive(active_scheduler(), NULL, NULL);
+    picked->message->sched.tries_dead = picked->mode & MODE_FLUSH;
     active_take_up(picked->message);
 }
 

@@ -459,7 +459,7 @@ sched_add(struct sched *sched, struct sched_message *message, struct arena *aren
             job = job_for(sched, message, arena, first->transport, now);
         limit = job->transport->limits.recipient_limit;
         most = message->one_each ? 1 : limit;
-        peer = peer_new(job, arena, first, now);
+        peer = peer_new(job, arena, first, message->tries_dead ? INT64_MAX : now);
         n = 0;
         do {
             unsigned size = 0;
@@ -833,20 +833,18 @@ revive_queue(struct sched_queue *queue)
 }
 
 void
-sched_revive(struct sched *sched, const char *name, const char *nexthop)
+sched_revive(struct sched *sched)
 {
     size_t position = 0, inner;
-    void *transport, *queue;
+    void *value, *queue;
 
-    while (map_next(sched->transports, &position, NULL, &transport)) {
-        if (name && strcmp(((struct sched_transport *)transport)->name, name) != 0)
-            continue;
-        ((struct sched_transport *)transport)->sleep_until = 0;
-        ((struct sched_transport *)transport)->dead_until = 0;
+    while (map_next(sched->transports, &position, NULL, &value)) {
+        struct sched_transport *transport = value;
+
+        transport->sleep_until = transport->dead_until = 0;
         inner = 0;
-        while (map_next(((struct sched_transport *)transport)->queues, &inner, NULL, &queue))
-            if (!nexthop || strcmp(((struct sched_queue *)queue)->nexthop, nexthop) == 0)
-                revive_queue(queue);
+        while (map_next(transport->queues, &inner, NULL, &queue))
+            revive_queue(queue);
     }
 }
 

@@ -58,6 +58,7 @@ struct sched_message {
     struct list jobs;
     struct arena *arena; /* for jobs; NULL: the one given to sched_add(). Set it if that does not live as long */
     bool one_each;       /* each recipient gets a request of its own */
+    bool tries_dead;     /* dead destinations that it goes to get another chance */
     unsigned open;       /* entries not yet ended: waiting, or given to deliver() or put_off() */
 };
 
@@ -123,8 +124,8 @@ void sched_fail_transport(struct sched *, const char *transport, const char *sta
 /* Ends all entries of the message that still wait. Those given out stay. */
 void sched_withdraw(struct sched *, struct sched_message *);
 
-/* Forgets what made a destination (NULL, NULL: all) dead or a transport pause. */
-void sched_revive(struct sched *, const char *transport, const char *nexthop);
+/* Forgets what made destinations dead or transports pause. */
+void sched_revive(struct sched *);
 
 /* Drops queues that have been empty for a while. Call now and then. */
 void sched_sweep(struct sched *, usec_t now);
