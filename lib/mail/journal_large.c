@@ -252,6 +252,14 @@ commit_run(void *arg)
         journal_segment_remove(l->journal->dir_fd, l->segment);
 }
 
+static void
+abort_run(void *arg)
+{
+    struct journal_large *l = arg;
+
+    journal_segment_remove(l->journal->dir_fd, l->segment);
+}
+
 int may_wait
 journal_large_commit(struct journal_large **large, struct slice envelope, struct journal_place *place, struct err *err)
 {
@@ -272,7 +280,7 @@ journal_large_commit(struct journal_large **large, struct slice envelope, struct
         task_run_blocking(commit_run, l);
         result = l->result;
     } else {
-        journal_segment_remove(j->dir_fd, s);
+        task_run_blocking(abort_run, l);
         result = -1;
     }
     if (result < 0) {
@@ -290,14 +298,6 @@ journal_large_commit(struct journal_large **large, struct slice envelope, struct
     }
     large_free(large);
     return result;
-}
-
-static void
-abort_run(void *arg)
-{
-    struct journal_large *l = arg;
-
-    journal_segment_remove(l->journal->dir_fd, l->segment);
 }
 
 void may_wait
