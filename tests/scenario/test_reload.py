@@ -55,6 +55,17 @@ def reload(mail, **settings):
     mail.wait_log(r"reload -- version", count=count + 1)
 
 
+def reload_at_the_gate(make_mail, make_sink, gate, name="qmgr"):
+    """A delivery waits at the gate, and all other mail goes elsewhere since. Returns the instance, that other host, the queue id and who was of that name before."""
+    other = make_sink()
+    mail = make_mail(relay=gate.sink, settings=FAST)
+    slow = submit(mail, "slow@far.test")
+    gate.wait(mail)
+    old = mail.processes(name)
+    reload(mail, relayhost=by_way_of(other))
+    return mail, other, slow, old
+
+
 def pids(mail, name):
     return {p.pid for p in mail.processes(name)}
 
@@ -74,16 +85,11 @@ def assert_clean(mail):
 
 
 def test_delivery_under_way_ends_and_new_mail_goes_by_the_new_settings(make_mail, make_sink, gate):
-    other = make_sink()
-    mail = make_mail(relay=gate.sink, settings=FAST)
-    slow = submit(mail, "slow@far.test")
-    gate.wait(mail)
-    [old] = pids(mail, "qmgr")
-    reload(mail, relayhost=by_way_of(other))
+    mail, other, slow, [old] = reload_at_the_gate(make_mail, make_sink, gate)
     fast = submit(mail, "fast@far.test")
     other.wait_count(1, 30)
     mail.wait_log(rf"{fast}: removed")
-    assert old in pids(mail, "qmgr") and not gate.sink.messages
+    assert old.pid in pids(mail, "qmgr") and not gate.sink.messages
     time.sleep(LONG)
     gate.open.set()
     gate.sink.wait_count(1, 30)
@@ -91,7 +97,7 @@ def test_delivery_under_way_ends_and_new_mail_goes_by_the_new_settings(make_mail
     assert_clean(mail)
     assert len(gate.sink.messages) == len(other.messages) == 1
     assert removed(mail, slow) == removed(mail, fast) == 1
-    assert old not in pids(mail, "qmgr")
+    assert old.pid not in pids(mail, "qmgr")
 
 
 @pytest.mark.parametrize("size", [100, 300_000], ids=["small", "large"])
@@ -167,11 +173,7 @@ def test_recipients_that_were_not_begun_go_to_the_successor(make_mail, make_sink
 
 
 def test_stop_after_a_reload_keeps_what_is_under_way(make_mail, make_sink, gate):
-    other = make_sink()
-    mail = make_mail(relay=gate.sink, settings=FAST)
-    slow = submit(mail, "slow@far.test")
-    gate.wait(mail)
-    reload(mail, relayhost=by_way_of(other))
+    mail, other, slow, _ = reload_at_the_gate(make_mail, make_sink, gate)
     fast = submit(mail, "fast@far.test")
     mail.wait_log(rf"{fast}: removed", 30)
     mail.stop(60)
@@ -185,12 +187,7 @@ def test_stop_after_a_reload_keeps_what_is_under_way(make_mail, make_sink, gate)
 
 @pytest.mark.parametrize("name", ["qmgr", "smtp", "cleanup"])
 def test_death_of_an_old_process_after_a_reload(make_mail, make_sink, gate, name):
-    other = make_sink()
-    mail = make_mail(relay=gate.sink, settings=FAST)
-    slow = submit(mail, "slow@far.test")
-    gate.wait(mail)
-    old = mail.processes(name)
-    reload(mail, relayhost=by_way_of(other))
+    mail, _, slow, old = reload_at_the_gate(make_mail, make_sink, gate, name)
     fast = submit(mail, "fast@far.test")
     mail.wait_log(rf"{fast}: removed", 30)
     killed = 0
@@ -211,16 +208,11 @@ def test_death_of_an_old_process_after_a_reload(make_mail, make_sink, gate, name
 
 
 def test_new_queue_manager_may_die_while_the_old_one_finishes(make_mail, make_sink, gate):
-    other = make_sink()
-    mail = make_mail(relay=gate.sink, settings=FAST)
-    slow = submit(mail, "slow@far.test")
-    gate.wait(mail)
-    [old] = pids(mail, "qmgr")
-    reload(mail, relayhost=by_way_of(other))
+    mail, other, slow, [old] = reload_at_the_gate(make_mail, make_sink, gate)
     for i in range(3):
         fast = submit(mail, f"fast{i}@far.test")
         mail.wait_log(rf"{fast}: removed", 30)
-        for pid in pids(mail, "qmgr") - {old}:
+        for pid in pids(mail, "qmgr") - {old.pid}:
             os.kill(pid, signal.SIGKILL)
     gate.open.set()
     mail.wait_log(rf"{slow}: removed", 30)
