@@ -2,10 +2,13 @@
 /* The table of mechanisms, and those that hand a password or a certificate's name over as it is. */
 #include "auth/mechanism.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "auth/source.h"
 #include "lib/run/crypto.h"
+#include "lib/run/loop.h"
 
 enum needs { NEEDS_NOTHING, NEEDS_PASSWORD, NEEDS_RECORD, NEEDS_TOKENS };
 
@@ -94,6 +97,51 @@ mechanism_login(struct request *r)
     if (request_challenge(r, slice_from("Password:")) < 0)
         return VERDICT_GONE;
     return source_check(r, slice_make(user, length), buf_slice(&r->response));
+}
+
+/* ---- CRAM-MD5: RFC 2195 ---- */
+
+static void
+hmac_text(struct slice password, struct slice challenge, char text[2 * CRYPTO_DIGEST_MOST + 1])
+{
+    unsigned char mac[CRYPTO_DIGEST_MOST];
+    size_t size = crypto_hmac("MD5", password, challenge, mac);
+
+    text[0] = '\0';
+    for (size_t i = 0; i < size; i++)
+        snprintf(text + 2 * i, 3, "%02x", mac[i]);
+}
+
+/* Nobody's password is one that nobody knows. */
+enum verdict may_wait
+mechanism_cram_md5(struct request *r)
+{
+    enum { DIGEST_TEXT = 32 };
+    char right[2 * CRYPTO_DIGEST_MOST + 1];
+    unsigned char unknown[16];
+    uint64_t number;
+    struct slice user, password, digest;
+
+    crypto_random(&number, sizeof number);
+    const char *challenge = arena_printf(r->arena, "<%" PRIu64 ".%lld@%s>", number,
+                                         (long long)(loop_now_wall() / SECONDS(1)), r->server->set.myhostname);
+    if (request_challenge(r, slice_from(challenge)) < 0)
+        return VERDICT_GONE;
+    user = digest = buf_slice(&r->response);
+    if (user.len <= DIGEST_TEXT + 1 || user.ptr[user.len - DIGEST_TEXT - 1] != ' ')
+        return VERDICT_FAILED;
+    digest = slice_make(user.ptr + user.len - DIGEST_TEXT, DIGEST_TEXT);
+    user.len -= DIGEST_TEXT + 1;
+    if (!source_set_user(r, user))
+        return VERDICT_FAILED;
+    enum verdict verdict = source_plain(r, &password);
+    if (verdict != VERDICT_OK)
+        return verdict;
+    crypto_random(unknown, sizeof unknown);
+    hmac_text(password.ptr ? password : slice_make(unknown, sizeof unknown), slice_from(challenge), right);
+    bool good = strlen(right) == DIGEST_TEXT && crypto_equal(right, digest.ptr, DIGEST_TEXT) && password.ptr;
+    crypto_wipe(right, sizeof right);
+    return good ? VERDICT_OK : VERDICT_FAILED;
 }
 
 /* ---- EXTERNAL: RFC 4422, appendix A ---- */

@@ -260,6 +260,32 @@ make_keys(void *arg)
         password_scram_pretend(work->sample, work->secret, work->user, work->digest, work->keys);
 }
 
+/* Of the first source that has one; NULL: none has. */
+static enum verdict may_wait
+find_in_all(struct request *r, const char **record)
+{
+    struct err err;
+
+    *record = NULL;
+    for (unsigned i = 0; i < r->server->source_count && !*record; i++) {
+        const struct source *source = &r->server->sources[i];
+        if (has_records(source) && find_record(r, source, record, &err) < 0)
+            return source_failed(source->name, &err);
+    }
+    return VERDICT_OK;
+}
+
+enum verdict may_wait
+source_plain(struct request *r, struct slice *password)
+{
+    const char *record;
+    enum verdict verdict = find_in_all(r, &record);
+
+    if (verdict != VERDICT_OK || !record || !password_plain(record, password))
+        *password = slice_make(NULL, 0);
+    return verdict;
+}
+
 enum verdict may_wait
 source_scram_keys(struct request *r, const char *digest, struct scram_keys *keys, bool *exists)
 {
@@ -267,13 +293,10 @@ source_scram_keys(struct request *r, const char *digest, struct scram_keys *keys
                              .secret = slice_make(r->server->pretend_key, AUTH_KEY_SIZE),
                              .user = slice_from(r->user),
                              .keys = keys};
-    struct err err;
+    enum verdict verdict = find_in_all(r, &work.record);
 
-    for (unsigned i = 0; i < r->server->source_count && !work.record; i++) {
-        const struct source *source = &r->server->sources[i];
-        if (has_records(source) && find_record(r, source, &work.record, &err) < 0)
-            return source_failed(source->name, &err);
-    }
+    if (verdict != VERDICT_OK)
+        return verdict;
     work.sample = sample_of(r, work.record);
     task_run_blocking(make_keys, &work);
     *exists = work.exists;

@@ -19,6 +19,9 @@ enum verdict may_wait source_accept(struct request *, struct slice user);
 /* The SCRAM keys of request->user; *exists false: of nobody. */
 enum verdict may_wait source_scram_keys(struct request *, const char *digest, struct scram_keys *, bool *exists);
 
+/* The stored password of request->user, in its arena; ptr NULL: of nobody, or only a hash is stored. */
+enum verdict may_wait source_plain(struct request *, struct slice *password);
+
 /* Logs that a source can't be asked. */
 enum verdict source_failed(const char *source, const struct err *);
 

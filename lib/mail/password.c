@@ -307,6 +307,20 @@ password_pretend(const char *sample, struct slice password)
     release(data);
 }
 
+bool
+password_plain(const char *record, struct slice *password)
+{
+    struct slice rest = slice_from(record), line;
+
+    while (slice_cut(&rest, '\n', &line)) {
+        struct slice scheme = take_scheme(&line);
+        *password = line;
+        if (slice_equal_text_fold(scheme, "{PLAIN}") || slice_equal_text_fold(scheme, "{CLEARTEXT}"))
+            return true;
+    }
+    return false;
+}
+
 unsigned
 password_hash_count(void)
 {

@@ -43,6 +43,9 @@ bool password_scram_keys(const char *record, struct slice secret, struct slice u
 void password_scram_pretend(const char *sample, struct slice secret, struct slice user, const char *digest,
                             struct scram_keys *);
 
+/* The password itself, where the record holds it ({PLAIN}); part of the record. */
+bool password_plain(const char *record, struct slice *password);
+
 /* How many slow hashes this process has computed. For tests: the same number whether a user exists. */
 unsigned password_hash_count(void);
 

@@ -23,7 +23,7 @@ bool crypto_equal(const void *, const void *, size_t);
 
 void crypto_hmac_sha256(struct slice key, struct slice text, unsigned char mac[CRYPTO_SHA256_SIZE]);
 
-/* What SCRAM (RFC 5802) is made of; digest: "SHA1" or "SHA256". Results hold CRYPTO_DIGEST_MOST bytes; the length is returned, 0:
+/* What SCRAM (RFC 5802) is made of; digest: "SHA1" or "SHA256", for CRAM-MD5 "MD5". Results hold CRYPTO_DIGEST_MOST bytes; the length is returned, 0:
  * no such digest. */
 size_t crypto_digest(const char *digest, struct slice text, unsigned char *out);
 size_t crypto_hmac(const char *digest, struct slice key, struct slice text, unsigned char *out);

@@ -67,6 +67,32 @@ def test_failures_are_answered_and_logged_as_programs_expect_them(make_mail, sin
     assert not mail.complaints()
 
 
+def cram(mail, user, password, tamper=lambda text: text):
+    with Client(mail.port) as smtp:
+        smtp.ehlo("c.test")
+        reply = smtp.cmd("AUTH CRAM-MD5")
+        if reply.code != 334:
+            return reply.code, ""
+        challenge = base64.b64decode(reply.text)
+        return smtp.cmd(b64(tamper(f"{user} {hmac.new(password.encode(), challenge, 'md5').hexdigest()}"))).code, challenge.decode()
+
+
+def test_cram_md5_is_there_for_those_who_ask_for_it(make_mail, sink):
+    mail = make_mail(relay=sink, settings=AUTH)
+    assert cram(mail, "tom", "secret")[0] == 535 and "CRAM-MD5" not in auth_lines(mail, "EHLO c.test")
+    mail = make_mail(relay=sink, settings={**AUTH, "auth_mechanisms": "plain, cram-md5", "auth_sources": (
+        "table:inline:{ tom={PLAIN}secret, eve@x.test={PLAIN}other, hashed=$6$abc$UCVfbgyGcjUJLb3pDlZBaqyQlQwQMYsTtTlAYJMo1eo1LXEWbQ8Ugdd1Bf2LmwG8u0vXqbBvAgJAaqjgqDRrW1 }")})
+    assert cram(mail, "tom", "secret")[0] == cram(mail, "EVE@x.test", "other")[0] == 235
+    seen = [cram(mail, *who) for who in (("tom", "other"), ("nobody", "secret"), ("hashed", "x"), ("nobody", ""), ("", "secret"))]
+    assert [code for code, _ in seen] == [535] * 5 and len({challenge for _, challenge in seen}) == 5
+    for tamper in (lambda t: t[:-1], lambda t: t + "0", lambda t: t.replace(" ", ""), lambda t: "", lambda t: " " * 33, lambda t: t.replace("tom", "tom\0")):
+        assert cram(mail, "tom", "secret", tamper)[0] == 535
+    done = subprocess.run(["swaks", "--server", f"127.0.0.1:{mail.port}", "--auth", "CRAM-MD5", "--auth-user", "tom", "--auth-password", "secret",
+                           "--quit-after", "AUTH"], capture_output=True, text=True)
+    assert done.returncode == 0 and "235 2.7.0" in done.stdout
+    assert not mail.complaints()
+
+
 def scram(mail, user, password, digest="SHA-256", header="n,,", tamper=False):
     name = {"SHA-1": "sha1", "SHA-256": "sha256"}[digest]
     with Client(mail.port) as smtp:
