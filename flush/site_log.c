@@ -131,9 +131,42 @@ site_log_send_message(const struct queue_dir *dir, const char *queue_id, struct 
     arena_free(&arena);
 }
 
+/* True: it is being tried, for others of its recipients too, and goes back to deferred/ after that. */
+static bool
+is_active(const struct queue_dir *dir, const char *queue_id)
+{
+    struct arena *arena = arena_new();
+    struct stat st;
+    bool yes = fstatat(dir->fd, queue_dir_path(dir, arena, "active", queue_id), &st, AT_SYMLINK_NOFOLLOW) == 0;
+
+    arena_free(&arena);
+    return yes;
+}
+
+static bool
+was_found(const struct queue_dir *dir, const char *queue_id, struct site_log_outcome *outcome)
+{
+    unsigned before = outcome->moved + outcome->failed;
+
+    site_log_send_message(dir, queue_id, outcome);
+    return outcome->moved + outcome->failed != before;
+}
+
+/* What is active stays in the list. It may have left for deferred/ between the two looks. */
+static void
+send_listed(const struct queue_dir *dir, const char *queue_id, struct buf *kept, struct site_log_outcome *outcome)
+{
+    if (was_found(dir, queue_id, outcome))
+        return;
+    if (is_active(dir, queue_id))
+        buf_printf(kept, "%s\n", queue_id);
+    else
+        (void)was_found(dir, queue_id, outcome);
+}
+
 /* Lines that are no ids are passed over. */
 static void
-send_lines(const struct queue_dir *dir, struct buf *lines, struct site_log_outcome *outcome)
+send_lines(const struct queue_dir *dir, struct buf *lines, struct buf *kept, struct site_log_outcome *outcome)
 {
     char id[QUEUE_ID_SIZE];
     const char *end;
@@ -144,40 +177,43 @@ send_lines(const struct queue_dir *dir, struct buf *lines, struct site_log_outco
             memcpy(id, lines->ptr, len);
             id[len] = '\0';
             if (queue_id_is_valid(slice_make(id, len)))
-                site_log_send_message(dir, id, outcome);
+                send_listed(dir, id, kept, outcome);
         }
         buf_consume(lines, len + 1);
     }
 }
 
-/* By opening it: ftruncate() is no call that the work on a queue needs. The lock is held by the caller's descriptor. */
+/* Of all but `kept`. By opening it: ftruncate() is no call that the work on a queue needs. The lock is held by the caller's descriptor. */
 static int
-empty_file(const struct queue_dir *dir, const char *path, struct err *err)
+empty_file(const struct queue_dir *dir, const char *path, struct slice kept, struct err *err)
 {
-    int fd = openat(dir->fd, path, O_WRONLY | O_TRUNC | O_NOFOLLOW | O_CLOEXEC);
+    int fd = openat(dir->fd, path, O_WRONLY | O_TRUNC | O_NOFOLLOW | O_CLOEXEC), result = 0;
 
     if (fd < 0)
         return err_errno(err, "empty %s", path);
     note_time(fd);
+    if (kept.len > 0 && write(fd, kept.ptr, kept.len) != (ssize_t)kept.len)
+        result = err_set(err, ERR_IO, "write %s: %s", path, strerror(errno));
     close(fd);
-    return 0;
+    return result;
 }
 
 static int
 send_file(const struct queue_dir *dir, int fd, const char *path, struct site_log_outcome *outcome, struct err *err)
 {
-    struct buf lines = {0};
+    struct buf lines = {0}, kept = {0};
     ssize_t n;
     int result;
 
     while ((n = read(fd, buf_reserve(&lines, READ_SIZE), READ_SIZE)) > 0) {
         buf_added(&lines, (size_t)n);
-        send_lines(dir, &lines, outcome);
+        send_lines(dir, &lines, &kept, outcome);
         if (lines.len > QUEUE_ID_SIZE)
             buf_clear(&lines); /* no list of ours */
     }
-    result = n < 0 ? err_errno(err, "read %s", path) : empty_file(dir, path, err);
+    result = n < 0 ? err_errno(err, "read %s", path) : empty_file(dir, path, buf_slice(&kept), err);
     buf_release(&lines);
+    buf_release(&kept);
     return result;
 }
 

@@ -27,7 +27,8 @@ struct site_log_outcome {
 /* Adds the message to the site's list. */
 void site_log_add(const struct queue_dir *, struct slice site, const char *queue_id, struct site_log_outcome *);
 
-/* Moves what is in the site's list from deferred/ to incoming/, to be tried at once, and empties the list. */
+/* Moves what is in the site's list from deferred/ to incoming/, to be tried at once, and empties the list but for messages that are in active/: other
+ * recipients of those are being tried, so that the site's turn may be over, and they are there for the next who asks. */
 void site_log_send(const struct queue_dir *, struct slice site, struct site_log_outcome *);
 
 /* The same for one message, which need not be in a list. One that is not in deferred/ is left where it is. */

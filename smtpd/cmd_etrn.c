@@ -35,6 +35,8 @@ cmd_etrn(struct session *s, struct slice args)
     struct smtp_reply refusal;
     const char *domain;
 
+    if (s->server->stand_alone) /* it reaches no daemon */
+        return smtp_reply(s->cmd, 458, NULL, "Unable to queue messages");
     if (!s->helo && s->server->set.smtpd_helo_required)
         return smtp_reply(s->cmd, 503, NULL, "Error: send HELO/EHLO first");
     if (args.len == 0 || memchr(args.ptr, ' ', args.len))

@@ -266,6 +266,12 @@ def test_smtp_of_a_local_program(by_hand, sink):
     assert re.search(rb"Received: from me\.test \(localhost \[127\.0\.0\.1\]\)\r\n\tby mail\.test \(Postfix\) with ESMTP;", message.content)
 
 
+def test_a_local_program_has_no_mail_tried(by_hand):
+    """As in Postfix: the session reaches no daemon. `sendmail -qR` and `postqueue -s` do."""
+    lines = speak(by_hand, b"EHLO me.test\r\nETRN far.test\r\nETRN @far.test\r\nETRN a b\r\nQUIT\r\n")
+    assert lines[-4:] == ["458 Unable to queue messages"] * 3 + ["221 2.0.0 Bye"], lines
+
+
 def test_smtp_of_a_user_while_the_system_is_down(by_hand, sink):
     """As a user who can reach no daemon's socket: only postdrop's rights are needed, here those of a directory for all."""
     by_hand.stop()

@@ -191,12 +191,39 @@ test_time_begins_with_the_first_line(void **state)
     assert_string_equal(get("flush/again_test"), "B2\n");
 }
 
+/* A message of many passes: others of its recipients are being tried. */
+static void
+test_what_is_active_stays_in_the_list(void **state)
+{
+    struct site_log_outcome outcome = {0};
+
+    (void)state;
+    assert_true(mkdirat(dir.fd, "active", 0700) == 0);
+    site_log_add(&dir, slice_from("many.test"), "1A2B3C4D5", &outcome);
+    site_log_add(&dir, slice_from("many.test"), "1A2B3C4D6", &outcome);
+    site_log_add(&dir, slice_from("many.test"), "1A2B3C4D7", &outcome); /* has been delivered */
+    put("active/1A2B3C4D5", "");
+    put("deferred/1A2B3C4D6", "");
+    site_log_send(&dir, slice_from("many.test"), &outcome);
+    assert_int_equal(outcome.moved, 1);
+    assert_string_equal(get("flush/many_test"), "1A2B3C4D5\n");
+    assert_int_equal(renameat(dir.fd, "active/1A2B3C4D5", dir.fd, "deferred/1A2B3C4D5"), 0);
+    site_log_send(&dir, slice_from("many.test"), &outcome);
+    assert_int_equal(outcome.moved, 2);
+    assert_int_equal(outcome.failed, 0);
+    assert_string_equal(get("flush/many_test"), "");
+    assert_non_null(get("incoming/1A2B3C4D5"));
+}
+
 int
 main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_names_and_lines), cmocka_unit_test(test_what_is_sent),
-                                       cmocka_unit_test(test_a_file_of_no_lines), cmocka_unit_test(test_refresh),
-                                       cmocka_unit_test(test_time_begins_with_the_first_line)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_names_and_lines),
+                                       cmocka_unit_test(test_what_is_sent),
+                                       cmocka_unit_test(test_a_file_of_no_lines),
+                                       cmocka_unit_test(test_refresh),
+                                       cmocka_unit_test(test_time_begins_with_the_first_line),
+                                       cmocka_unit_test(test_what_is_active_stays_in_the_list)};
 
     return cmocka_run_group_tests(tests, begin, end);
 }
