@@ -456,3 +456,41 @@ def test_slow_contents_keep_nobody_waiting(make_mail, sink):
     assert set(codes) <= {(250, "2.0.0"), (451, "4.3.2")}
     assert 1 <= codes.count((451, "4.3.2"))
     sink.wait_count(codes.count((250, "2.0.0")) + 1, 120)
+
+
+def test_nobody_is_made_to_send_reports_to_strangers(make_mail, sink):
+    """Section 4, backscatter: who is unknown is refused at RCPT; nothing is told to the null sender, or for VRFY; a message that fails in many places makes one report."""
+    mail = make_mail(relay=sink, settings={"mydestination": "local.test", "myorigin": "local.test", "alias_maps": "inline:{{list = no1x no2x no3x}}", "smtpd_hard_error_limit": "1000",
+                                           "local_recipient_maps": "inline:{{list = x}} regexp:{{/^some/ x}}"})
+    with Client(mail.port) as client:
+        client.ehlo()
+        for sender in ("victim@far.test", ""):
+            assert client.cmd(f"MAIL FROM:<{sender}>").code == 250
+            assert client.cmd("RCPT TO:<nobodyx@local.test>").code == 550 and client.cmd("VRFY nobodyx@local.test").code in (252, 550)
+            assert client.cmd("RSET").code == 250
+        # what is found out too late: tables that know more than there is
+        assert client.send("", [f"some{n}@local.test" for n in range(50)], HEAD).code == 250
+        mail.wait(lambda: len(mail.log(r"dsn=5\.1\.1, status=bounced \(unknown user")) == 50, 30, "all fail")
+        mail.wait(lambda: not mail.queued(), 20, "the queue is empty")
+        assert not sink.messages
+        assert client.send("a@src.test", [*(f"some{n}@local.test" for n in range(50)), "list@local.test"], HEAD).code == 250
+    mail.wait(lambda: not mail.queued() and sink.messages, 30, "the report is sent")
+    (report,) = sink.messages
+    assert report.sender == "" and report.recipients == ["a@src.test"] and report.content.count(b"\r\nFinal-Recipient:") == 51
+    assert not mail.complaints()
+
+
+def test_mail_in_a_circle_ends(make_mail):
+    """Section 4: two servers that are each other's relay. The message ends when it has too many hops, with one report, which ends the same way and makes none."""
+    back = free_port()
+    mail = make_mail(start=False, services=[f"127.0.0.1:{back} inet n - n - - smtpd -o myhostname=other.test -o smtpd_peername_lookup=no"],
+                     settings={"relayhost": f"[127.0.0.1]:{back}", "smtp_helo_name": "third.test", "hopcount_limit": "20"})
+    mail.start()
+    mail.wait_port(back)
+    assert send("a@src.test", ["b@far.test"], HEAD, port=mail.port).code == 250
+    mail.wait_log(r"to=<b@far\.test>.*status=bounced .*too many hops", seconds=40)
+    mail.wait_log(r"to=<a@src\.test>.*status=bounced .*too many hops", seconds=40)
+    mail.wait(lambda: not mail.queued(), 20, "the queue is empty")
+    assert len(mail.log(r"sender non-delivery notification")) == 1
+    assert 30 <= len(mail.log(r"from=<.*queue active")) <= 44
+    assert not mail.complaints()

@@ -263,20 +263,29 @@ def test_mailbox_is_not_swapped_for_a_link(make_mail, place, user):
     assert not mail.complaints()
 
 
-def test_full_disk_defers_and_leaves_nothing(make_mail, place, user):
+@pytest.mark.parametrize("kind", ["mbox", "maildir"])
+def test_full_disk_defers_and_leaves_nothing(make_mail, place, user, kind):
     if not ROOT:
         pytest.skip("mounts a small file system")
+    slash = "/" if kind == "maildir" else ""
     os.mkdir(f"{place}/small", 0o755)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k,mode=1777", "tmpfs", f"{place}/small"], check=True)
     try:
-        mail = make_mail(settings=settings(f"{place}/small", mailbox_size_limit="0"))
+        mail = make_mail(settings=settings(f"{place}/small{slash}", mailbox_size_limit="0"))
         body = b"Subject: x\r\n\r\n" + b"y" * 70 + b"\r\n" + (b"z" * 70 + b"\r\n") * 1000
         for _ in range(3):
             assert send("a@src.test", [f"{user}@local.test"], body, port=mail.port).code == 250
-        mail.wait_log(r"dsn=4\.3\.1, status=deferred \(cannot update mailbox .* No space left on device\)", count=2)
-        assert len(messages(f"{place}/small/{user}")) == 1
-        assert read(f"{place}/small/{user}").endswith(b"z\n\n")
-        os.unlink(f"{place}/small/{user}")
+        mail.wait_log(r"dsn=4\.3\.1, status=deferred \((cannot update mailbox|maildir delivery failed).* No space left on device\)", count=2)
+        path = f"{place}/small/{user}"
+        if slash:
+            (name,) = maildir_files(path)
+            assert read(name).endswith(b"z\n") and not os.listdir(f"{path}/tmp") and not os.listdir(f"{path}/cur")
+            os.unlink(name)
+        else:
+            assert len(messages(path)) == 1 and read(path).endswith(b"z\n\n")
+            os.unlink(path)
+        mail.flush()
+        mail.wait_log(r"status=sent", count=2)
         mail.stop()
     finally:
         subprocess.run(["umount", "-l", f"{place}/small"], check=True)
