@@ -57,6 +57,58 @@ open_dir(const char *path, struct store_fault *fault)
     return fd;
 }
 
+/* The directory that the path's last name stands in; *bare: the path without slashes at its end. False: there is none. */
+static bool
+split(const char *path, char *bare, struct stat *parent)
+{
+    size_t len = strlen(path);
+    char *slash;
+    bool found;
+
+    if (len >= PATH_LIMIT)
+        return false;
+    memcpy(bare, path, len + 1);
+    while (len > 1 && bare[len - 1] == '/')
+        bare[--len] = '\0';
+    slash = strrchr(bare, '/');
+    if (!slash)
+        return stat(".", parent) == 0;
+    *slash = '\0';
+    found = stat(slash == bare ? "/" : bare, parent) == 0;
+    *slash = '/';
+    return found;
+}
+
+/* In a sticky spool anybody may have been first with a name: a Maildir of another user's there, who could take away what
+ * comes, or a link of his to anywhere, is none. What root has put there counts. */
+static int
+open_mailbox(const char *path, struct store_fault *fault)
+{
+    char bare[PATH_LIMIT];
+    struct stat parent, st;
+    int fd;
+
+    if (!split(path, bare, &parent) || !(parent.st_mode & S_ISVTX) || !(parent.st_mode & S_IWOTH))
+        return open_dir(path, fault);
+    fd = open(bare, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0 && (errno == ELOOP || errno == ENOTDIR) && lstat(bare, &st) == 0 && S_ISLNK(st.st_mode)) {
+        if (st.st_uid != 0)
+            return fault_set(fault, "5.2.0", "maildir %s is a symbolic link", bare);
+        fd = open(bare, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    }
+    if (fd < 0)
+        return fault_errno(fault, errno == ENOTDIR ? "5.2.0" : "4.2.0", "open maildir %s", path);
+    if (fstat(fd, &st) < 0) {
+        fault_errno(fault, "4.2.0", "examine maildir %s", path);
+    } else if (st.st_uid != geteuid() && st.st_uid != 0) {
+        fault_set(fault, "4.2.0", "maildir %s is not owned by recipient", bare);
+    } else {
+        return fd;
+    }
+    close(fd);
+    return -1;
+}
+
 static int
 make_folders(int dir, struct store_fault *fault)
 {
@@ -72,7 +124,7 @@ maildir_create(const char *path, struct store_fault *fault)
 {
     int dir, result;
 
-    if (make_path(path, fault) < 0 || (dir = open_dir(path, fault)) < 0)
+    if (make_path(path, fault) < 0 || (dir = open_mailbox(path, fault)) < 0)
         return -1;
     result = make_folders(dir, fault);
     close(dir);
@@ -234,8 +286,8 @@ check_quota(int dir, int64_t size, unsigned options, struct store_fault *fault)
         return -1;
     if (!present)
         return 0;
-    if ((quota.bytes_limit > 0 && quota.bytes + size > quota.bytes_limit) ||
-        (quota.count_limit > 0 && quota.count + 1 > quota.count_limit))
+    if ((quota.bytes_limit > 0 && size > quota.bytes_limit - quota.bytes) ||
+        (quota.count_limit > 0 && quota.count >= quota.count_limit))
         return fault_set(fault, "4.2.2", "maildir over quota");
     return maildir_quota_add(dir, size, 1, fault);
 }
@@ -248,13 +300,13 @@ maildir_begin(struct maildir_letter *m, const char *path, struct letter *letter,
     int result;
 
     *m = (struct maildir_letter){.fd = -1, .options = options};
-    m->dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (m->dir < 0 && errno == ENOENT && (options & MAILDIR_CREATE)) {
+    m->dir = open_mailbox(path, fault);
+    if (m->dir < 0 && fault->code == ENOENT && (options & MAILDIR_CREATE)) {
         if (maildir_create(path, fault) < 0)
             return -1;
-        errno = 0;
+        m->dir = open_mailbox(path, fault);
     }
-    if (m->dir < 0 && (m->dir = open_dir(path, fault)) < 0)
+    if (m->dir < 0)
         return -1;
     gettimeofday(&m->now, NULL);
     temporary_name(&m->now, m->from);

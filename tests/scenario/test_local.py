@@ -263,6 +263,38 @@ def test_mailbox_is_not_swapped_for_a_link(make_mail, place, user):
     assert not mail.complaints()
 
 
+def other_user(user):
+    return next(p for p in pwd.getpwall() if p.pw_uid not in (0, pwd.getpwnam(user).pw_uid))
+
+
+@pytest.mark.parametrize("kind", ["directory", "link", "root's link"])
+def test_who_was_first_in_a_sticky_spool_gets_no_mail_of_others(make_mail, place, user, kind):
+    """T33, for Maildirs: another user has made the directory of that name, where he could take away what comes; or a link to somewhere."""
+    if not ROOT:
+        pytest.skip("needs users")
+    other, path, elsewhere = other_user(user), f"{place}/{user}", f"{os.path.dirname(place)}/elsewhere"
+    if kind == "directory":
+        made = [path, *(f"{path}/{name}" for name in ("tmp", "new", "cur"))]
+        for name in made:
+            os.mkdir(name)
+            os.chmod(name, 0o777)
+            os.chown(name, other.pw_uid, other.pw_gid)
+    else:
+        os.mkdir(elsewhere, 0o700)
+        own(elsewhere, user)
+        os.symlink(elsewhere, path)
+        os.chown(path, other.pw_uid if kind == "link" else 0, -1, follow_symlinks=False)
+    mail = make_mail(settings=settings(place + "/"))
+    assert send("a@src.test", [f"{user}@local.test"], CONTENT, port=mail.port).code == 250
+    if kind == "root's link":
+        mail.wait_log(r"status=sent \(delivered to maildir\)")
+        assert len(maildir_files(elsewhere)) == 1
+        return
+    line = mail.wait_log(r"status=(deferred|bounced|sent)")[0].text
+    assert "is not owned by recipient" in line if kind == "directory" else "is a symbolic link" in line, line
+    assert not [name for _, _, names in os.walk(path) for name in names] and not (os.path.exists(elsewhere) and os.listdir(elsewhere))
+
+
 @pytest.mark.parametrize("kind", ["mbox", "maildir"])
 def test_full_disk_defers_and_leaves_nothing(make_mail, place, user, kind):
     if not ROOT:

@@ -550,6 +550,8 @@ test_quota_is_kept_and_respected(void **state)
     refuses("m/", "4.2.2");
     assert_int_equal(utimensat(AT_FDCWD, "m/maildirsize", (struct timespec[2]){{1, 0}, {1, 0}}, 0), 0);
     assert_int_equal(deliver_to("m/", "abcd\r\n", &fault), 0);
+    put("m/maildirsize", "1000S,3C\n9223372036854775807 9223372036854775807\n");
+    refuses("m/", "4.2.2");
 }
 
 int
