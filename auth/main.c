@@ -1,15 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* auth: says who may log in. See auth(8). */
 #include <pwd.h>
+#include <stdlib.h>
 
 #include "auth/connection.h"
+#include "auth/gssapi.h"
+#include "auth/mechanism.h"
 #include "auth/server.h"
 #include "lib/base/log.h"
 #include "lib/service/service.h"
 
 static struct server *server;
 
-static const char *const read_paths[] = {"/etc", "/usr", "/lib", "/lib64", "/run", NULL};
+/* The last: where the Kerberos library reads its configuration. */
+static const char *read_paths[] = {"/etc", "/usr", "/lib", "/lib64", "/run", NULL, NULL};
 
 static int
 prepare(const struct conf *conf, struct sandbox *sandbox, struct err *err)
@@ -18,6 +22,11 @@ prepare(const struct conf *conf, struct sandbox *sandbox, struct err *err)
     if (!server)
         return -1;
     (void)getpwnam("no-such-user.invalid"); /* loads the code of all sources of users */
+    if (mechanism_is_wanted(server, "GSSAPI")) {
+        if (gssapi_prepare(server->set.auth_keytab, err) < 0)
+            log_warning("%s: it is not offered", err->text);
+        read_paths[ARRAY_LEN(read_paths) - 2] = getenv("KRB5_CONFIG");
+    }
     sandbox->read_paths = read_paths;
     if (server_has_source(server, SOURCE_PAM)) {
         /* PAM's modules may do anything: fork, switch users, write files. */

@@ -6,11 +6,12 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "auth/gssapi.h"
 #include "auth/source.h"
 #include "lib/run/crypto.h"
 #include "lib/run/loop.h"
 
-enum needs { NEEDS_NOTHING, NEEDS_PASSWORD, NEEDS_RECORD, NEEDS_TOKENS };
+enum needs { NEEDS_NOTHING, NEEDS_PASSWORD, NEEDS_RECORD, NEEDS_TOKENS, NEEDS_KEYTAB };
 
 static const struct {
     struct mechanism mechanism;
@@ -28,13 +29,14 @@ works(const struct server *server, enum needs needs)
     case NEEDS_PASSWORD: return server->source_count > 0;
     case NEEDS_RECORD: return server_has_source(server, SOURCE_USERS) || server_has_source(server, SOURCE_TABLE);
     case NEEDS_TOKENS: return !maps_is_empty(server->tokens);
+    case NEEDS_KEYTAB: return gssapi_is_ready();
     case NEEDS_NOTHING: break;
     }
     return true;
 }
 
-static bool
-is_wanted(const struct server *server, const char *name)
+bool
+mechanism_is_wanted(const struct server *server, const char *name)
 {
     struct slice rest = slice_from(server->set.auth_mechanisms), word;
 
@@ -49,7 +51,7 @@ mechanism_next(const struct server *server, unsigned *index)
 {
     while (*index < ARRAY_LEN(rows)) {
         unsigned i = (*index)++;
-        if (works(server, rows[i].needs) && is_wanted(server, rows[i].mechanism.name))
+        if (works(server, rows[i].needs) && mechanism_is_wanted(server, rows[i].mechanism.name))
             return &rows[i].mechanism;
     }
     return NULL;

@@ -14,6 +14,9 @@ struct mechanism {
 /* NULL: there is none, or it can't work with the sources that are configured. */
 const struct mechanism *mechanism_find(const struct server *, const char *name);
 
+/* Is it in auth_mechanisms? */
+bool mechanism_is_wanted(const struct server *, const char *name);
+
 /* Those that work, from index 0; NULL at the end. */
 const struct mechanism *mechanism_next(const struct server *, unsigned *index);
 

@@ -17,7 +17,7 @@
 /* Macros under clang, when calls are fortified. */
 #undef sprintf
 #undef vsprintf
-#pragma GCC poison strcpy strcat sprintf vsprintf gets strtok alloca strdupa strndupa gmtime localtime asctime ctime \
+#pragma GCC poison strcpy strcat sprintf vsprintf gets strtok alloca strdupa strndupa gmtime localtime asctime \
     tmpnam mktemp
 
 #endif
