@@ -172,12 +172,15 @@ is_roots_list(struct arena *arena, const char *path)
 
 /* A list of root's is read as default_privs, or if they may not, as root. */
 static const struct msg_user_done *may_wait
-read_list(struct job *job, const struct step *step, const char *path)
+read_list(struct job *job, const struct step *above, const struct step *step, const char *path)
 {
     static const struct rights root = {.user = "root", .home = "", .shell = ""};
-    const struct msg_user_job work = store_job(job, step, USER_INCLUDE, path, 0);
-    const struct msg_user_done *done = store_call(job, step, rights_of(step), &work, false);
+    struct msg_user_job work = store_job(job, step, USER_INCLUDE, path, 0);
+    const struct msg_user_done *done;
 
+    if (above->rights.uid == 0 && step->rights.uid != 0)
+        work.flags = USER_JOB_STRICT_OWNER; /* what stands in it is done as who owns it */
+    done = store_call(job, step, rights_of(step), &work, false);
     if (done && done->result != USER_DONE && step->rights.uid == 0 && is_roots_list(job->arena, path))
         done = store_call(job, step, &root, &work, false);
     return done;
@@ -197,7 +200,7 @@ include(struct job *job, const struct step *above, const char *path)
     }
     if (job_seen(job, "include %s", path) || take_include_rights(job, step, path) < 0)
         return;
-    done = read_list(job, step, path);
+    done = read_list(job, above, step, path);
     if (!done)
         return;
     if (done->result != USER_DONE) {

@@ -36,8 +36,8 @@ enum {
 extern const struct msg_type type_envelope, type_submitted, type_want_ids, type_ids, type_segment, type_announce,
     type_released, type_seal, type_deliver, type_delivered, type_bounce, type_bounced, type_resolve, type_resolved,
     type_rewrite, type_rewritten, type_dns_query, type_dns_answer, type_anvil, type_anvil_count, type_queue_control,
-    type_queue_list, type_session, type_session_taken, type_parked, type_user_job, type_user_done,
-    type_flush_note, type_flush_site, type_flushed;
+    type_queue_list, type_session, type_session_taken, type_parked, type_user_job, type_user_done, type_flush_note,
+    type_flush_site, type_flushed;
 
 /* All of them and the roles, for link_init(). */
 extern const struct link_protocol mail_protocol;
@@ -116,8 +116,8 @@ enum {
 };
 /* msg_user_job.flags */
 enum {
-    USER_JOB_DEVICES = 1, /* store_target.devices */
-    USER_JOB_STRICT_OWNER = 2,
+    USER_JOB_DEVICES = 1,      /* store_target.devices */
+    USER_JOB_STRICT_OWNER = 2, /* store_target.strict_owner; of a list: it must be the user's */
     USER_JOB_DOTLOCK_TRY = 4,
     USER_JOB_NEEDS_HOME = 8, /* defer if directory is missing */
 };

@@ -219,11 +219,11 @@ do_look(struct work *w)
 
 /* ---- files of destinations ---- */
 
-/* Never waits: FIFOs and devices are seen before a byte is asked for. -1: why not is in fault. */
+/* Never waits: FIFOs and devices are seen before a byte is asked for. more: further flags. -1: why not is in fault. */
 static int
-open_list(const char *path, struct stat *st, struct store_fault *fault)
+open_list(const char *path, int more, struct stat *st, struct store_fault *fault)
 {
-    int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC | more);
 
     if (fd < 0)
         return fault_errno(fault, "4.2.0", "cannot open file %s", path);
@@ -264,7 +264,7 @@ do_forward(struct work *w)
         answer(w, errno == ENOENT ? USER_IGNORED : USER_FAILED, &fault);
         return;
     }
-    if (examine_forward(w, path, &named, &fault) < 0 || (fd = open_list(path, &st, &fault)) < 0) {
+    if (examine_forward(w, path, &named, &fault) < 0 || (fd = open_list(path, 0, &st, &fault)) < 0) {
         answer(w, USER_IGNORED, &fault);
         return;
     }
@@ -278,15 +278,37 @@ do_forward(struct work *w)
     close(fd);
 }
 
+/* A list whose commands run as its owner is that owner's. Others may have written the path's last name: a link of theirs to a
+ * file of his, where stands what they sent him, is not his list. */
+static int
+open_owners_list(const struct work *w, const char *path, struct store_fault *fault)
+{
+    struct stat st;
+    int fd = open_list(path, O_NOFOLLOW, &st, fault);
+
+    if (fd < 0 && fault->code == ELOOP) {
+        if (lstat(path, &st) < 0 || (st.st_uid != 0 && st.st_uid != w->uid))
+            return fault_set(fault, "4.2.0", "file %s is a link of another user's", path);
+        fd = open_list(path, 0, &st, fault);
+    }
+    if (fd >= 0 && st.st_uid != w->uid) {
+        close(fd);
+        return fault_set(fault, "4.2.0", "file %s has bad owner uid %lu", path, (unsigned long)st.st_uid);
+    }
+    return fd;
+}
+
 static void
 do_include(struct work *w)
 {
     struct store_fault fault;
     struct stat st;
-    int fd = open_list(w->job->path, &st, &fault), result = -1;
+    const char *path = w->job->path;
+    bool owners = (w->job->flags & USER_JOB_STRICT_OWNER) && courier_can_change_user();
+    int fd = owners ? open_owners_list(w, path, &fault) : open_list(path, 0, &st, &fault), result = -1;
 
     if (fd >= 0) {
-        result = destinations_read(fd, w->job->path, add_destination, w, &fault);
+        result = destinations_read(fd, path, add_destination, w, &fault);
         close(fd);
     }
     answer(w, result < 0 ? USER_FAILED : USER_DONE, result < 0 ? &fault : NULL);

@@ -295,6 +295,29 @@ def test_who_was_first_in_a_sticky_spool_gets_no_mail_of_others(make_mail, place
     assert not [name for _, _, names in os.walk(path) for name in names] and not (os.path.exists(elsewhere) and os.listdir(elsewhere))
 
 
+@pytest.mark.parametrize("who", ["owner", "another"])
+def test_a_list_is_its_owners_not_that_of_who_links_to_it(make_mail, place, user, who):
+    """Where lists may name commands, these run as the list's owner: a link of another's to a file of his makes no list of his of it."""
+    if not ROOT:
+        pytest.skip("needs users")
+    top, other = os.path.dirname(place), other_user(user)
+    os.mkdir(f"{top}/lists")
+    os.chown(f"{top}/lists", other.pw_uid, -1)
+    with open(f"{top}/received", "w") as f:
+        f.write(f'"|id -un >{place}/ran"\n')
+    own(f"{top}/received", user)
+    os.symlink(f"{top}/received", f"{top}/lists/list")
+    os.chown(f"{top}/lists/list", pwd.getpwnam(user).pw_uid if who == "owner" else other.pw_uid, -1, follow_symlinks=False)
+    mail = make_mail(settings=settings(place, alias_maps=f"inline:{{ {{list = :include:{top}/lists/list}} }}", allow_mail_to_commands="alias, forward, include"))
+    assert send("a@src.test", ["list@local.test"], CONTENT, port=mail.port).code == 250
+    if who == "owner":
+        mail.wait_log(r"status=sent \(delivered to command")
+        assert read(f"{place}/ran").decode().strip() == user
+    else:
+        mail.wait_log(r"dsn=4\.3\.5, status=deferred \(mail system configuration error")
+        assert mail.log(r"is a link of another user's") and not os.path.exists(f"{place}/ran")
+
+
 @pytest.mark.parametrize("kind", ["mbox", "maildir"])
 def test_full_disk_defers_and_leaves_nothing(make_mail, place, user, kind):
     if not ROOT:
