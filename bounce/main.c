@@ -25,7 +25,8 @@ static bool long_ids;
 static const char *double_bounce; /* the sender of notices that must not cause notices */
 static struct submitter *cleanup;
 static struct bounce_template templates[TEMPLATE_KINDS];
-static const char *texts[TEMPLATE_KINDS]; /* of the templates, expanded */
+static const char *texts[TEMPLATE_KINDS];                              /* of the templates, expanded */
+static const char old_from[] = "MAILER-DAEMON (Mail Delivery System)"; /* header_from_format = obsolete */
 
 static int
 expand_template(const struct conf *conf, const struct bounce_template *template, const char **text, struct err *err)
@@ -48,6 +49,11 @@ load_templates(const struct conf *conf, struct err *err)
     bounce_templates_builtin(builtin);
     if (bounce_templates_load(service_arena(), settings.bounce_template_file, templates, err) < 0)
         log_warning("%s -- using built-in templates for what could not be read", err->text);
+    for (unsigned i = 0; i < TEMPLATE_KINDS && strcmp(settings.header_from_format, "obsolete") == 0; i++) {
+        if (templates[i].from == builtin[i].from)
+            templates[i].from = old_from;
+        builtin[i].from = old_from;
+    }
     for (unsigned i = 0; i < TEMPLATE_KINDS; i++) {
         if (expand_template(conf, &templates[i], &texts[i], err) == 0)
             continue;
@@ -180,6 +186,27 @@ is_wanted(const struct msg_bounce *request, const struct bounce_recipient *recip
     return request->kind == BOUNCE_VERIFY || (recipient->notify & wanted[request->kind]);
 }
 
+/* The Message-ID of the original, in what is quoted of it; "": there is none, or none that fits a line. */
+static const char *
+find_message_id(const struct job *job)
+{
+    enum { LONGEST_ID = 900 };
+    static const char name[] = "message-id:";
+    struct slice rest = slice_make(job->original.ptr, header_length(buf_slice(&job->original))), line;
+
+    while (slice_cut(&rest, '\n', &line)) {
+        if (!slice_starts_with_fold(line, name))
+            continue;
+        line = slice_make(line.ptr + sizeof name - 1, line.len - (sizeof name - 1));
+        line = slice_trim(line);
+        if (line.len == 0 && rest.len > 0 && (*rest.ptr == ' ' || *rest.ptr == '\t') && slice_cut(&rest, '\n', &line))
+            line = slice_trim(line); /* folded behind the colon */
+        if (line.len > 2 && line.len <= LONGEST_ID && line.ptr[0] == '<' && line.ptr[line.len - 1] == '>')
+            return arena_strndup(job->arena, line.ptr, line.len);
+    }
+    return "";
+}
+
 static enum bounce_template_kind
 template_of(enum report_kind kind)
 {
@@ -210,6 +237,7 @@ fill_report(const struct job *job, struct report *report)
     report->original_id = request->queue_id;
     report->sender = source_envelope(job->source)->sender; /* who is told may be a list's owner, or VERP's address */
     report->envelope_id = request->envelope_id;
+    report->message_id = settings.enable_threaded_bounces ? find_message_id(job) : "";
     report->arrival = request->arrival_usec;
     report->expires = request->expires;
     report->recipients = recipients;

@@ -166,6 +166,10 @@ put_header(const struct report *report, struct arena *arena, struct buf *out)
     put_from_outside(out, "Subject",
                      for_postmaster(report) ? report->template->postmaster_subject : report->template->subject);
     buf_printf(out, "To: %s\r\n", clean(arena, addr_quote(arena, report->to), report->utf8));
+    if (*report->message_id) {
+        const char *id = clean(arena, report->message_id, report->utf8);
+        buf_printf(out, "References: %s\r\nIn-Reply-To: %s\r\n", id, id);
+    }
     buf_append_text(out, "Auto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\n");
     buf_printf(out, "Content-Type: multipart/report; report-type=%sdelivery-status;\r\n\tboundary=\"",
                report->utf8 ? "global-" : "");

@@ -34,6 +34,7 @@ struct report {
     const char *original_id;
     const char *sender; /* raw; the message's, whoever is told */
     const char *envelope_id;
+    const char *message_id; /* of its header, with < >; "": the notice is not to point to it */
     usec_t arrival;
     int64_t expires; /* of REPORT_DELAYED: seconds since 1970 */
     const struct bounce_recipient *recipients;

@@ -51,12 +51,12 @@ add_date(struct message *m)
     add(m, arena_printf(m->arena, "%sDate: %s\r\n", prefix(m), text));
 }
 
-/* RFC 5322 section 3.2.3: an atom or words of atoms need no quotes. */
+/* RFC 5322 section 3.2.3: an atom or words of atoms need no quotes; but "!" and "%" divide old forms of addresses. */
 static bool
 is_phrase(const char *text)
 {
     for (; *text; text++)
-        if (!text_is_alnum(*text) && !strchr("!#$%&'*+-/=?^_`{|}~ ", *text) && (unsigned char)*text < 128)
+        if (!text_is_alnum(*text) && !strchr("#$&'*+-/=?^_`{|}~ ", *text) && (unsigned char)*text < 128)
             return false;
     return true;
 }
@@ -73,21 +73,54 @@ put_quoted(struct buf *out, const char *text)
     buf_append_byte(out, '"');
 }
 
+/* A comment (RFC 5322 section 3.2.2): parentheses in pairs stay. */
+static void
+put_comment(struct buf *out, const char *text)
+{
+    unsigned open = 0;
+
+    buf_append_byte(out, '(');
+    for (const char *c = text; *c; c++) {
+        bool closes = *c == ')' && open > 0, opens = *c == '(' && strchr(c, ')');
+        if (*c == '\\' || (*c == '(' && !opens) || (*c == ')' && !closes))
+            buf_append_byte(out, '\\');
+        open = opens ? open + 1 : closes ? open - 1 : open;
+        buf_append_byte(out, *c);
+    }
+    while (open-- > 0)
+        buf_append_byte(out, ')');
+    buf_append_byte(out, ')');
+}
+
+static void
+put_name_and_address(struct buf *out, const char *name, const char *address)
+{
+    if (strcmp(server.settings.header_from_format, "obsolete") == 0) {
+        buf_printf(out, "%s ", address);
+        put_comment(out, name);
+        return;
+    }
+    if (is_phrase(name))
+        buf_append_text(out, name);
+    else
+        put_quoted(out, name);
+    buf_printf(out, " <%s>", address);
+}
+
 static void
 add_from(struct message *m)
 {
     const struct envelope *e = m->envelope;
     const char *sender = *e->sender ? addr_quote(m->arena, e->sender) : "MAILER-DAEMON";
-    const char *domain = *e->sender && strchr(e->sender, '@') ? "" : server.settings.myorigin;
     struct buf line = {0};
 
+    if (!*e->sender || !strchr(e->sender, '@'))
+        sender = arena_printf(m->arena, "%s@%s", sender, server.settings.myorigin);
     buf_printf(&line, "%sFrom: ", prefix(m));
-    if (*e->full_name && is_phrase(e->full_name))
-        buf_append_text(&line, e->full_name);
-    else if (*e->full_name)
-        put_quoted(&line, e->full_name);
-    buf_printf(&line, "%s%s%s%s%s", *e->full_name ? " <" : "", sender, *domain ? "@" : "", domain,
-               *e->full_name ? ">" : "");
+    if (*e->full_name && *e->sender)
+        put_name_and_address(&line, e->full_name, sender);
+    else
+        buf_append_text(&line, sender);
     text_printable(line.ptr, line.len, '?', true);
     buf_append_text(&line, "\r\n");
     add(m, arena_strndup(m->arena, line.ptr, line.len));

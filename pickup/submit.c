@@ -3,8 +3,8 @@
 
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
-#include "lib/mail/addr.h"
 #include "lib/mail/log_events.h"
+#include "lib/mail/log_form.h"
 #include "lib/mail/queue_id.h"
 #include "lib/run/link.h"
 #include "lib/run/loop.h"
@@ -13,7 +13,7 @@
 static int
 log_drop(const struct drop *drop)
 {
-    const char *from = addr_quote(drop->arena, drop->envelope.sender);
+    const char *from = log_form_address(drop->arena, drop->envelope.sender);
 
     if (drop->is_requeued)
         log_pickup_again(drop->envelope.queue_id, (long)drop->uid, from, drop->name);

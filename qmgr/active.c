@@ -8,8 +8,8 @@
 
 #include "lib/base/check.h"
 #include "lib/base/log.h"
-#include "lib/mail/addr.h"
 #include "lib/mail/log_events.h"
+#include "lib/mail/log_form.h"
 #include "lib/run/loop.h"
 #include "lib/run/task.h"
 #include "lib/service/service.h"
@@ -272,7 +272,8 @@ active_take_up(struct message *message)
         active_progress(message);
         return;
     }
-    log_queue_active(message->id, addr_quote(message->arena, message->envelope->sender), message->envelope->text_length,
+    log_queue_active(message->id, log_form_address(message->arena, message->envelope->sender),
+                     message->envelope->text_length,
                      (unsigned)(message->in_file ? message->rest.total : message->envelope->recipient_count));
     routing_start(message);
 }
@@ -362,7 +363,7 @@ static void
 expire(struct message *message)
 {
     if (!message->expired)
-        log_expired(message->id, addr_quote(message->arena, message->envelope->sender),
+        log_expired(message->id, log_form_address(message->arena, message->envelope->sender),
                     message->force_expire ? "force-expired" : "expired");
     message->expired = true;
     for (size_t i = 0; i < message->envelope->recipient_count; i++)

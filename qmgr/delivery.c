@@ -156,6 +156,19 @@ is_traced(const struct message *message)
     return (message->envelope->trace_flags & TRACE_VERBOSE) && !message->in_file;
 }
 
+/* Is the sender to be told that this recipient has the message: because it was asked for, and no host behind us will tell; or
+ * because a notice of its delay went out? */
+static bool
+is_to_be_told(const struct message *message, uint32_t i, const struct delivered_recipient *result)
+{
+    int64_t notify = message->envelope->recipients[i].notify;
+    bool was_delayed = message->envelope->warn_time < 0 && (notify == 0 || (notify & NOTIFY_DELAY));
+
+    if ((notify & NOTIFY_SUCCESS) && *result->action)
+        return true;
+    return was_delayed && active_settings()->confirm_delay_cleared && *message->envelope->sender;
+}
+
 static void
 take_result(struct message *message, uint32_t i, const struct delivered_recipient *result)
 {
@@ -178,7 +191,7 @@ take_result(struct message *message, uint32_t i, const struct delivered_recipien
         recipient->state = RECIPIENT_FAILED;
         recipient->result = message_copy_result(message->pass_arena, result);
     } else {
-        if ((message->envelope->recipients[i].notify & NOTIFY_SUCCESS) && *result->action) {
+        if (is_to_be_told(message, i, result)) {
             recipient->tell_success = true;
             recipient->result = message_copy_result(message->pass_arena, result);
         }

@@ -139,20 +139,22 @@ collect(struct notice *notice, struct bounce_recipient *recipients)
 
         if (!concerns(notice, i))
             continue;
-        recipients[notice->count] =
-            (struct bounce_recipient){.address = given->address,
-                                      .original = given->original,
-                                      .dsn_original = given->dsn_original,
-                                      .notify = given->notify,
-                                      .status = result->status,
-                                      .action = notice->kind == BOUNCE_FAILED    ? "failed"
-                                                : notice->kind == BOUNCE_DELAYED ? "delayed"
-                                                                                 : result->action,
-                                      .reason = result->reason,
-                                      .diag_type = result->diag_type,
-                                      .diag_text = result->diag_text,
-                                      .mta_type = result->mta_type,
-                                      .mta_name = result->mta_name};
+        /* Who is told of a success was decided when it came: bounce need not look at NOTIFY. */
+        bool tells_success = notice->kind == BOUNCE_SUCCESS;
+        recipients[notice->count] = (struct bounce_recipient){.address = given->address,
+                                                              .original = given->original,
+                                                              .dsn_original = given->dsn_original,
+                                                              .notify = tells_success ? NOTIFY_SUCCESS : given->notify,
+                                                              .status = result->status,
+                                                              .action = notice->kind == BOUNCE_FAILED    ? "failed"
+                                                                        : notice->kind == BOUNCE_DELAYED ? "delayed"
+                                                                        : *result->action ? result->action
+                                                                                          : "relayed",
+                                                              .reason = result->reason,
+                                                              .diag_type = result->diag_type,
+                                                              .diag_text = result->diag_text,
+                                                              .mta_type = result->mta_type,
+                                                              .mta_name = result->mta_name};
         notice->recipients[notice->count++] = (uint32_t)i;
     }
 }

@@ -105,7 +105,9 @@ load_tls_level(struct client *client, struct err *err)
 {
     const struct smtp_settings *set = &client->set;
 
-    client->tls_level = set->smtp_enforce_tls ? TLS_ENCRYPT : set->smtp_use_tls ? TLS_MAY : TLS_NONE;
+    client->tls_level = set->smtp_enforce_tls ? (set->smtp_tls_enforce_peername ? TLS_VERIFY : TLS_ENCRYPT)
+                        : set->smtp_use_tls   ? TLS_MAY
+                                              : TLS_NONE;
     if (!*set->smtp_tls_security_level || tls_level_parse(set->smtp_tls_security_level, &client->tls_level) == 0)
         return 0;
     /* To send without the protection that was asked for would be worse than not to send. */
@@ -144,6 +146,7 @@ load_ciphers(struct client *client, const struct conf *conf, struct arena *arena
     if (tlslib_settings_load(&library, conf, arena, err) < 0)
         return -1;
     client->tls_options = library.tls_ssl_options;
+    client->wide_wildcards = library.tls_wildcard_matches_multiple_labels;
     client->tls_groups = arena_printf(arena, "%s %s", library.tls_eecdh_auto_curves, library.tls_ffdhe_auto_groups);
     client->high_ciphers = library.tls_high_cipherlist;
     client->medium_ciphers = library.tls_medium_cipherlist;
@@ -167,22 +170,45 @@ load_insecure_mx_level(struct client *client, struct err *err)
     return err_set(err, ERR_SYNTAX, "parameter smtp_tls_dane_insecure_mx_policy: \"%s\": may, encrypt or dane", text);
 }
 
+enum { CHAINS_MOST = 32 };
+
+/* smtp_tls_chain_files, or the certificate files of old. */
+static void
+set_certificates(const struct smtp_settings *set, struct arena *arena, struct tls_settings *tls)
+{
+    const char **chains = arena_array(arena, CHAINS_MOST + 1, sizeof *chains);
+    struct slice rest = slice_from(set->smtp_tls_chain_files), file;
+    size_t count = 0;
+
+    while (count < CHAINS_MOST && slice_word(&rest, ", \t\r\n", &file))
+        chains[count++] = arena_strndup(arena, file.ptr, file.len);
+    if (count > 0) {
+        tls->chain_files = chains;
+        return;
+    }
+    tls->cert_file = set->smtp_tls_cert_file;
+    tls->key_file = set->smtp_tls_key_file;
+    tls->cert_file2 = set->smtp_tls_eccert_file;
+    tls->key_file2 = set->smtp_tls_eckey_file;
+}
+
 /* trusted: by certificate authorities; dane_digests: by TLSA records; neither: any certificate. */
 static struct tls_context *
-make_context(const struct client *client, bool trusted, const char *dane_digests, struct err *err)
+make_context(const struct client *client, struct arena *arena, bool trusted, const char *dane_digests, struct err *err)
 {
     const struct smtp_settings *set = &client->set;
+    struct tls_settings tls = {.role = TLS_CLIENT,
+                               .ca_file = dane_digests ? NULL : set->smtp_tls_CAfile,
+                               .ca_path = dane_digests ? NULL : set->smtp_tls_CApath,
+                               .verify_depth = (int)set->smtp_tls_scert_verifydepth,
+                               .options = client->tls_options,
+                               .groups = client->tls_groups,
+                               .wide_wildcards = client->wide_wildcards,
+                               .verify_peer = trusted || dane_digests,
+                               .dane_digests = dane_digests};
 
-    return tls_context_new(&(struct tls_settings){.role = TLS_CLIENT,
-                                                  .cert_file = set->smtp_tls_cert_file,
-                                                  .key_file = set->smtp_tls_key_file,
-                                                  .ca_file = dane_digests ? NULL : set->smtp_tls_CAfile,
-                                                  .ca_path = dane_digests ? NULL : set->smtp_tls_CApath,
-                                                  .options = client->tls_options,
-                                                  .groups = client->tls_groups,
-                                                  .verify_peer = trusted || dane_digests,
-                                                  .dane_digests = dane_digests},
-                           err);
+    set_certificates(set, arena, &tls);
+    return tls_context_new(&tls, err);
 }
 
 static int
@@ -203,10 +229,10 @@ load_tls(struct client *client, const struct conf *conf, struct arena *arena, st
         return -1;
     if (client->tls_level == TLS_NONE && maps_is_empty(client->tls_policies))
         return 0;
-    client->tls = make_context(client, false, NULL, err);
+    client->tls = make_context(client, arena, false, NULL, err);
     if (!client->tls)
         return -1;
-    client->tls_trusted = make_context(client, true, NULL, err);
+    client->tls_trusted = make_context(client, arena, true, NULL, err);
     if (!client->tls_trusted)
         return -1;
     bool is_dane = client->tls_level == TLS_DANE || client->tls_level == TLS_DANE_ONLY;
@@ -215,7 +241,7 @@ load_tls(struct client *client, const struct conf *conf, struct arena *arena, st
                     client->lmtp ? "lmtp_tls_security_level" : "smtp_tls_security_level", set->smtp_tls_security_level);
     if (!is_dane && maps_is_empty(client->tls_policies))
         return 0;
-    client->tls_dane = make_context(client, false, client->dane_digests, err);
+    client->tls_dane = make_context(client, arena, false, client->dane_digests, err);
     return client->tls_dane ? 0 : -1;
 }
 
@@ -266,6 +292,23 @@ load_workarounds(struct client *client, const struct conf *conf, struct arena *a
     return client->pix_maps ? 0 : -1;
 }
 
+/* LMTP's own parameters are named after its LHLO. */
+static int
+load_ignored(struct client *client, const struct conf *conf, struct arena *arena, struct err *err)
+{
+    const char *name = "smtp_discard_ehlo_keyword_address_maps",
+               *maps = client->set.smtp_discard_ehlo_keyword_address_maps;
+
+    client->ignored = client->set.smtp_discard_ehlo_keywords;
+    if (client->lmtp) {
+        name = "lmtp_discard_lhlo_keyword_address_maps";
+        client->ignored = client->set.lmtp_discard_lhlo_keywords;
+        maps = client->set.lmtp_discard_lhlo_keyword_address_maps;
+    }
+    client->ignored_maps = maps_new(arena, conf, name, maps, TABLE_FOLD_FIXED, err);
+    return client->ignored_maps ? 0 : -1;
+}
+
 /* ---- the start ---- */
 
 int
@@ -278,10 +321,10 @@ client_prepare(struct client *client, struct conf *conf, bool lmtp, struct err *
         conf_rename(conf, "smtp_", "lmtp_");
     if (smtp_settings_load(&client->set, conf, arena, err) < 0)
         return -1;
-    client->ignored = features_from_list(slice_from(client->set.smtp_discard_ehlo_keywords));
-    if (load_port(client, err) < 0 || load_hello(client, conf, arena, err) < 0 ||
-        load_lookup(client, conf, arena, err) < 0 || load_bind_addresses(client, err) < 0 ||
-        load_reply_filter(client, conf, arena, err) < 0 || load_workarounds(client, conf, arena, err) < 0)
+    if (load_ignored(client, conf, arena, err) < 0 || load_port(client, err) < 0 ||
+        load_hello(client, conf, arena, err) < 0 || load_lookup(client, conf, arena, err) < 0 ||
+        load_bind_addresses(client, err) < 0 || load_reply_filter(client, conf, arena, err) < 0 ||
+        load_workarounds(client, conf, arena, err) < 0)
         return -1;
     client->filter =
         delivery_filter_new(arena, conf, lmtp ? "lmtp_delivery_status_filter" : "smtp_delivery_status_filter",

@@ -29,9 +29,10 @@ struct client {
     usec_t hello_timeout;
     unsigned port; /* where the next hop names none */
     struct interfaces interfaces, proxies;
-    bool with_dns;      /* MX records, and addresses from the DNS alone; else hosts as the system finds them */
-    bool native_lookup; /* /etc/hosts counts too */
-    unsigned ignored;   /* FEATURE_... of smtp/features.h, from smtp_discard_ehlo_keywords */
+    bool with_dns;             /* MX records, and addresses from the DNS alone; else hosts as the system finds them */
+    bool native_lookup;        /* /etc/hosts counts too */
+    const char *ignored;       /* smtp_discard_ehlo_keywords */
+    struct maps *ignored_maps; /* by the server's address */
     struct net_addr bind4, bind6;
     bool has_bind4, has_bind6;
     enum tls_level tls_level;
@@ -42,6 +43,7 @@ struct client {
     enum tls_level insecure_mx_level; /* smtp_tls_dane_insecure_mx_policy: MAY, ENCRYPT or DANE */
     const char *ciphers, *mandatory_ciphers, *verifying_ciphers;
     const char *tls_options, *tls_groups, *dane_digests;
+    bool wide_wildcards;                                      /* tls_wildcard_matches_multiple_labels */
     const char *high_ciphers, *medium_ciphers, *null_ciphers; /* the grades */
     struct maps *tls_policies;
     struct maps *sasl_passwords;

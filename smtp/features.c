@@ -74,3 +74,14 @@ features_from_list(struct slice list)
         features |= feature_of(word);
     return features;
 }
+
+bool
+features_list_has(struct slice list, const char *keyword)
+{
+    struct slice word;
+
+    while (slice_word(&list, ", \t\r\n", &word))
+        if (slice_equal_text_fold(word, keyword))
+            return true;
+    return false;
+}

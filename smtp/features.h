@@ -3,6 +3,7 @@
 #ifndef SMTP_FEATURES_H
 #define SMTP_FEATURES_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "lib/base/slice.h"
@@ -34,6 +35,9 @@ extern const char *const features_xforward[XFORWARD_COUNT];
 
 /* Takes the reply's text; *size gets the limit, 0: none given. */
 unsigned features_parse(const char *reply_text, int64_t *size);
+
+/* Is the keyword in such a list? */
+bool features_list_has(struct slice list, const char *keyword);
 
 /* The bits of a list of keywords, as in smtp_discard_ehlo_keywords; what we don't use anyway is left out. */
 unsigned features_from_list(struct slice list);

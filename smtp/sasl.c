@@ -415,5 +415,8 @@ sasl_log_in(struct session *s, struct arena *arena, const char *next_hop, const 
         failure->mta_name = arena_strdup(arena, s->name);
         return -1;
     }
-    return login.reply.code / 100 == 2 ? 0 : refused(&login);
+    if (login.reply.code / 100 != 2)
+        return refused(&login);
+    s->logged_in = true;
+    return 0;
 }

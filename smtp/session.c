@@ -196,25 +196,56 @@ say_hello(struct session *s, struct arena *arena, const char *verb, const char *
     return session_reply(s, arena, s->client->hello_timeout, doing, reply, failure);
 }
 
+/* smtp_discard_ehlo_keyword_address_maps, else smtp_discard_ehlo_keywords. *has_auth: AUTH is not among them. */
+static int may_wait
+find_ignored(struct session *s, struct arena *arena, unsigned *ignored, bool *has_auth, struct failure *failure)
+{
+    const struct client *client = s->client;
+    const char *list = client->ignored, *value = NULL;
+    char address[INET6_ADDRSTRLEN] = "";
+    struct err err;
+
+    if (s->addr.any.sa_family != AF_UNIX && !maps_is_empty(client->ignored_maps)) {
+        net_addr_format(&s->addr, address, sizeof address);
+        if (maps_find(client->ignored_maps, arena, slice_from(address), &value, &err) < 0) {
+            log_warning("%s", err.text);
+            failure_set(failure, arena, "4.3.0", "what host %s can't be asked to do is not known", s->label);
+            failure->is_of_host = true;
+            return -1;
+        }
+    }
+    if (value)
+        list = value;
+    *ignored = features_from_list(slice_from(list));
+    *has_auth = !features_list_has(slice_from(list), "AUTH");
+    return 0;
+}
+
 /* Tells who we are, and learns what the server can. Nothing learnt before stays. */
 static int may_wait
 hello(struct session *s, struct arena *arena, const char *next_hop, struct failure *failure)
 {
     const struct smtp_settings *set = &s->client->set;
     struct client_reply reply = {.code = 0};
+    unsigned ignored;
+    bool has_auth;
 
     s->features = 0;
     s->size_limit = 0;
     s->auth_offered = "";
-    if (s->client->lmtp || (!set->smtp_never_send_ehlo && !(s->workarounds & PIX_DISABLE_ESMTP))) {
+    if (find_ignored(s, arena, &ignored, &has_auth, failure) < 0)
+        return -1;
+    bool extended = !set->smtp_never_send_ehlo && (set->smtp_always_send_ehlo || s->is_extended);
+    if (s->client->lmtp || (extended && !(s->workarounds & PIX_DISABLE_ESMTP))) {
         const char *verb = s->client->lmtp ? "LHLO" : "EHLO";
         if (say_hello(s, arena, verb,
                       s->client->lmtp ? "performing the LHLO handshake" : "performing the EHLO handshake", &reply,
                       failure) < 0)
             return -1;
         if (is_success(&reply)) {
-            s->features = features_parse(reply.text, &s->size_limit) & ~s->client->ignored;
-            s->auth_offered = sasl_offered(s->arena, reply.text);
+            s->features = features_parse(reply.text, &s->size_limit) & ~ignored;
+            if (has_auth)
+                s->auth_offered = sasl_offered(s->arena, reply.text);
         } else if (s->closing || s->client->lmtp)
             return refused_to_talk(s, arena, &reply, failure);
     }
@@ -223,6 +254,17 @@ hello(struct session *s, struct arena *arena, const char *next_hop, struct failu
     if (!is_success(&reply))
         return refused_to_talk(s, arena, &reply, failure);
     return check_not_myself(s, arena, &reply, next_hop, failure);
+}
+
+static bool
+has_word(const char *text, const char *wanted)
+{
+    struct slice rest = slice_from(text), word;
+
+    while (slice_word(&rest, " \t\n", &word))
+        if (slice_equal_text_fold(word, wanted))
+            return true;
+    return false;
 }
 
 static int may_wait
@@ -235,6 +277,7 @@ greeting(struct session *s, struct arena *arena, const struct session_target *ta
         return -1;
     if (!is_success(&reply))
         return refused_to_talk(s, arena, &reply, failure);
+    s->is_extended = has_word(reply.text, "ESMTP");
     if (pix_find(s, arena, &reply, target, &err) == 0)
         return 0;
     log_warning("%s", err.text);

@@ -46,6 +46,8 @@ struct session {
     unsigned uses;            /* deliveries, the present one included */
     usec_t opened;            /* loop_now() */
     usec_t idle_since;
+    bool logged_in;   /* by SASL */
+    bool is_extended; /* its greeting has the word ESMTP */
     bool broken;      /* no more to be used; not even QUIT */
     bool closing;     /* the server said 421: it will close */
     bool needs_reset; /* a transaction was left in the middle */

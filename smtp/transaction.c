@@ -23,7 +23,7 @@ struct exchange {
     struct progress *progress;
     struct arena *arena;
     struct failure *failure;
-    unsigned *todo; /* which recipients */
+    unsigned *todo;          /* which recipients */
     const char *sender;      /* as they go out */
     const char **recipients; /* of todo */
     unsigned count;
@@ -75,6 +75,8 @@ write_mail(struct exchange *x)
         stream_write_text(s->stream, " BODY=8BITMIME");
     if (x->utf8)
         stream_write_text(s->stream, " SMTPUTF8");
+    if (s->logged_in && settings(x)->smtp_send_dummy_mail_auth)
+        stream_write_text(s->stream, " AUTH=<>");
     if (s->features & FEATURE_DSN) {
         const struct envelope *envelope = source_envelope(x->progress->delivery->source);
         if (envelope->ret_flags)
@@ -333,6 +335,17 @@ send_nothing(struct exchange *x)
     return x->failed ? -1 : 0;
 }
 
+/* What is told of a recipient whom the server took (RFC 3464 section 2.3.3): nothing where it tells itself. */
+static const char *
+success_action(const struct exchange *x, unsigned i)
+{
+    bool speaks_dsn = x->session->features & FEATURE_DSN;
+
+    if (speaks_dsn)
+        return x->progress->delivery->request->recipients[i].notify & NOTIFY_SUCCESS ? "" : NULL;
+    return x->session->client->lmtp && settings(x)->lmtp_assume_final ? "delivered" : NULL;
+}
+
 static void
 on_sent(struct exchange *x, unsigned i, const struct client_reply *reply)
 {
@@ -347,7 +360,8 @@ on_sent(struct exchange *x, unsigned i, const struct client_reply *reply)
                                               .diag_type = "smtp",
                                               .diag_text = client_reply_joined(reply, x->arena),
                                               .mta_type = "dns",
-                                              .mta_name = x->session->name});
+                                              .mta_name = x->session->name,
+                                              .action = success_action(x, i)});
 }
 
 /* LMTP (RFC 2033 section 4.2): an answer for each recipient that was accepted, in their order. */
@@ -508,9 +522,12 @@ static const char *
 forwarded(const struct exchange *x, unsigned attribute)
 {
     const struct envelope *e = source_envelope(x->progress->delivery->source);
-    const char *values[XFORWARD_COUNT] = {e->log_client_name,   e->log_client_address,
-                                          e->log_client_port,   e->log_protocol_name,
-                                          e->log_helo_name,     *e->log_ident ? e->log_ident : e->queue_id,
+    const char *values[XFORWARD_COUNT] = {e->log_client_name,
+                                          e->log_client_address,
+                                          e->log_client_port,
+                                          e->log_protocol_name,
+                                          e->log_helo_name,
+                                          *e->log_ident ? e->log_ident : e->queue_id,
                                           strcmp(e->rewrite_context, "local") == 0 ? "LOCAL" : "REMOTE"};
     const char *value = values[attribute];
 

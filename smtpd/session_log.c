@@ -2,8 +2,8 @@
 /* What a session says of itself in the log; the form is known to many programs that read logs. */
 #include "smtpd/session.h"
 
-#include "lib/mail/addr.h"
 #include "lib/mail/log_events.h"
+#include "lib/mail/log_form.h"
 
 void
 session_log_connect(struct session *s)
@@ -55,9 +55,9 @@ session_whatsup(struct session *s, const char *sender, const char *recipient)
     if (!sender && s->transaction)
         sender = s->transaction->sender;
     if (sender)
-        buf_printf(&text, " from=<%s>", addr_quote(s->cmd, sender));
+        buf_printf(&text, " from=<%s>", log_form_address(s->cmd, sender));
     if (recipient)
-        buf_printf(&text, " to=<%s>", addr_quote(s->cmd, recipient));
+        buf_printf(&text, " to=<%s>", log_form_address(s->cmd, recipient));
     buf_printf(&text, " proto=%s", s->protocol);
     if (s->helo)
         buf_printf(&text, " helo=<%s>", s->helo);

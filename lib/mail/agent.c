@@ -10,8 +10,8 @@
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
 #include "lib/base/text.h"
-#include "lib/mail/addr.h"
 #include "lib/mail/log_events.h"
+#include "lib/mail/log_form.h"
 #include "lib/mail/segment_feed.h"
 #include "lib/run/link.h"
 #include "lib/run/loop.h"
@@ -133,23 +133,6 @@ agent_active(void)
 
 /* ---- results ---- */
 
-/* Seconds with two significant digits, and never more than two behind the point: "0.05", "1.2", "340", "0". */
-static void
-format_delay(usec_t delay, char *text, size_t size)
-{
-    double seconds = delay > 0 ? (double)delay / 1e6 : 0;
-    int digits = seconds >= 9.95 ? 0 : seconds >= 0.995 ? 1 : 2;
-
-    snprintf(text, size, "%.*f", digits, seconds);
-    if (!strchr(text, '.'))
-        return;
-    for (char *end = text + strlen(text) - 1; *end == '0' || *end == '.'; *end-- = '\0')
-        if (*end == '.') {
-            *end = '\0';
-            break;
-        }
-}
-
 /* Before qmgr, in qmgr, until the connection stood, in transmission. */
 static void
 format_delays(const struct delivery *d, usec_t now, char *text, size_t size)
@@ -157,10 +140,10 @@ format_delays(const struct delivery *d, usec_t now, char *text, size_t size)
     char part[4][32];
     usec_t connected = d->connected ? d->connected : now;
 
-    format_delay(d->request->active_usec - d->request->arrival_usec, part[0], sizeof part[0]);
-    format_delay(d->started - d->request->active_usec, part[1], sizeof part[1]);
-    format_delay(connected - d->started, part[2], sizeof part[2]);
-    format_delay(now - connected, part[3], sizeof part[3]);
+    log_form_delay(d->request->active_usec - d->request->arrival_usec, part[0], sizeof part[0]);
+    log_form_delay(d->started - d->request->active_usec, part[1], sizeof part[1]);
+    log_form_delay(connected - d->started, part[2], sizeof part[2]);
+    log_form_delay(now - connected, part[3], sizeof part[3]);
     snprintf(text, size, "%s/%s/%s/%s", part[0], part[1], part[2], part[3]);
 }
 
@@ -196,12 +179,12 @@ log_result(const struct delivery *d, const char *address, const char *original, 
     const char *logged = arena_strndup(d->arena, reason, strnlen(reason, REASON_LOGGED));
     usec_t now = clock_wall();
 
-    format_delay(now - d->request->arrival_usec, delay, sizeof delay);
+    log_form_delay(now - d->request->arrival_usec, delay, sizeof delay);
     format_delays(d, now, delays, sizeof delays);
     if (status->conn_use > 1)
         snprintf(conn_use, sizeof conn_use, "conn_use=%u, ", status->conn_use);
-    log_delivery(d->request->queue_id, addr_quote(d->arena, address),
-                 show_original ? addr_quote(d->arena, original) : NULL, status->relay, conn_use, delay, delays,
+    log_delivery(d->request->queue_id, log_form_address(d->arena, address),
+                 show_original ? log_form_address(d->arena, original) : NULL, status->relay, conn_use, delay, delays,
                  status->dsn, status_word(d, status->result), logged);
 }
 

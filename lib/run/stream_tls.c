@@ -187,7 +187,7 @@ set_peer_name(struct tls_session *session, const struct tls_context *context, co
         return true;
     if (numeric)
         return X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(session->ssl), name) == 1;
-    SSL_set_hostflags(session->ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+    SSL_set_hostflags(session->ssl, context->host_flags);
     return SSL_set1_host(session->ssl, name) == 1;
 }
 
@@ -214,7 +214,7 @@ set_peer(struct tls_session *session, const struct tls_context *context, const s
         return err_set(err, ERR_PERM, "TLS: no usable DANE record for \"%s\"", peer->dane->base);
     if (!context->verify_peer || !peer->names)
         return 0;
-    SSL_set_hostflags(session->ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+    SSL_set_hostflags(session->ssl, context->host_flags);
     session->names_checked = true;
     for (size_t i = 0; peer->names[i]; i++)
         if (is_numeric_address(peer->names[i])

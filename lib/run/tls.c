@@ -5,6 +5,7 @@
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
+#include <openssl/x509v3.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -547,12 +548,15 @@ tls_context_new(const struct tls_settings *settings, struct err *err)
     struct tls_context *context = calloc(1, sizeof(*context));
     if (!context)
         fatal("out of memory");
-    *context = (struct tls_context){.magic = TLS_CONTEXT_MAGIC,
-                                    .role = settings->role,
-                                    .verify_peer = settings->verify_peer,
-                                    .ssl = ssl,
-                                    .choose = settings->choose,
-                                    .choose_ctx = settings->choose_ctx};
+    *context =
+        (struct tls_context){.magic = TLS_CONTEXT_MAGIC,
+                             .role = settings->role,
+                             .verify_peer = settings->verify_peer,
+                             .host_flags = X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS |
+                                           (settings->wide_wildcards ? X509_CHECK_FLAG_MULTI_LABEL_WILDCARDS : 0),
+                             .ssl = ssl,
+                             .choose = settings->choose,
+                             .choose_ctx = settings->choose_ctx};
     if (settings->choose) {
         SSL_CTX_set_tlsext_servername_callback(ssl, on_server_name);
         SSL_CTX_set_tlsext_servername_arg(ssl, context);

@@ -22,6 +22,7 @@ struct tls_settings {
         *chain_files; /* instead: each a key with its certificates behind it, or several of these; NULL at the end */
     const char *pem;  /* instead: such a chain as text */
     const char *ca_file, *ca_path; /* trust anchors */
+    bool wide_wildcards;           /* "*.example.com" in a certificate is also for a.b.example.com */
     bool default_trust;            /* those of the system too */
     int verify_depth;              /* 0: the library's */
     bool require_peer;             /* server, with verify_peer: no client without a trusted certificate */

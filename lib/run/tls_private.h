@@ -11,6 +11,7 @@ struct tls_context {
     unsigned magic;
     enum tls_role role;
     bool verify_peer;
+    unsigned host_flags; /* X509_CHECK_FLAG_... for names in certificates */
     SSL_CTX *ssl;
     int (*choose)(void *ctx, const char *name, struct tls_context **context, struct err *);
     void *choose_ctx;

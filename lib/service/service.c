@@ -15,6 +15,7 @@
 #include "lib/base/check.h"
 #include "lib/base/log.h"
 #include "lib/base/program_pages.h"
+#include "lib/mail/log_form.h"
 #include "lib/mail/messages.h"
 #include "lib/service/log_setup.h"
 #include "lib/service/service_internal.h"
@@ -124,6 +125,8 @@ load_configuration(const struct arguments *args)
         override(s->conf, args->overrides[i]);
     if (service_settings_load(&s->settings, s->conf, s->arena, &err) < 0)
         fatal("%s", err.text);
+    log_form_init(strcmp(s->settings.info_log_address_format, "internal") == 0,
+                  (unsigned)s->settings.delay_logging_resolution_limit);
     s->watchdog_time = s->settings.daemon_timeout;
     if (s->service->watchdog_time && conf_time(s->conf, s->service->watchdog_time, &s->watchdog_time, &err) < 0)
         fatal("%s", err.text);
