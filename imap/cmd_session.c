@@ -109,7 +109,9 @@ tell_changes(void *arg)
     struct session *s = arg;
     struct err err;
     while (s->selected && task_wait(&s->selected->changed, NO_DEADLINE, &err) == 0) {
-        if (session_sync(s, true, &err) < 0 || stream_flush(s->stream, &err) < 0)
+        if (session_sync(s, true, &err) < 0)
+            session_lose_mailbox(s, &err);
+        if (stream_flush(s->stream, &err) < 0)
             break;
     }
 }
@@ -154,7 +156,7 @@ session_idle(struct session *s, usec_t due)
         if (s->in.err.kind != ERR_TIMEOUT || loop_now() >= due)
             return gone;
         stream_forgive_timeout(s->stream);
-        if (session_park(s, true, due))
+        if (session_park(s, true, due) || s->mailbox_failed)
             return gone;
     }
     if (ending == STREAM_LINE_CUT || !slice_equal_text_fold(line, "DONE")) {

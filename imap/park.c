@@ -2,6 +2,7 @@
 /* The state: numbers as 7 bits a byte, the lowest first. */
 #include "imap/park.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -192,15 +193,21 @@ encode_state(const struct session *s, bool idling, usec_t due, struct buf *out)
         put_uids(out, s->saved, s->saved_count);
 }
 
-/* Opens what is to be watched. False: it can't be, or something changed just now. */
+/* Opens what is to be watched. False: it can't be, or something changed just now; or (an open directory tells nobody of its end) the
+ * mailbox was removed, and the session ends. */
 static bool
-open_watches(const struct session *s, struct user_parking *parking)
+open_watches(struct session *s, struct user_parking *parking)
 {
     static const char *const names[] = {"cur", "new"};
     const int64_t second = 1000000000;
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         struct stat st;
         int fd = openat(folder_fd(s->selected->folder), names[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+        if (fd < 0 && errno == ENOENT) {
+            struct err err;
+            err_set(&err, ERR_PERM, "mailbox %s was removed", s->selected->name);
+            session_lose_mailbox(s, &err);
+        }
         if (fd < 0)
             return false;
         parking->watches[parking->watch_count++] = fd;

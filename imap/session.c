@@ -40,6 +40,7 @@ session_make_capabilities(struct arena *arena)
 
 const char session_idle_text[] = "* BYE idle for too long\r\n";
 const char session_stop_text[] = "* BYE [UNAVAILABLE] the server is stopping\r\n";
+static const char mailbox_text[] = "* BYE [UNAVAILABLE] the mailbox can't be read\r\n";
 
 static struct session *sessions;
 
@@ -173,6 +174,14 @@ session_sync(struct session *s, bool expunges, struct err *err)
 }
 
 void
+session_lose_mailbox(struct session *s, const struct err *err)
+{
+    log_warning("%s", err->text);
+    s->mailbox_failed = true;
+    stream_cancel(s->stream);
+}
+
+void
 session_unselect(struct session *s)
 {
     if (!s->selected)
@@ -266,7 +275,7 @@ run_command(struct session *s, const char *verb)
     s->is_fresh = false;
     if (!is_known && session_sync(s, s->by_uid || !(command->flags & CMD_KEEPS), &err) < 0) {
         log_warning("%s", err.text);
-        session_printf(s, "* BYE [UNAVAILABLE] the mailbox can't be read\r\n");
+        session_printf(s, "%s", mailbox_text);
         s->end_reason = "mailbox failed";
         s->done = true;
     }
@@ -342,10 +351,12 @@ static void
 say_goodbye(struct session *s)
 {
     const char *text = s->stopping                     ? session_stop_text
+                       : s->mailbox_failed             ? mailbox_text
                        : s->in.err.kind == ERR_TIMEOUT ? session_idle_text
                                                        : NULL;
     if (!s->end_reason)
         s->end_reason = s->stopping                     ? "server stopping"
+                        : s->mailbox_failed             ? "mailbox failed"
                         : s->in.err.kind == ERR_TIMEOUT ? "idle timeout"
                                                         : "connection closed";
     if (text && !stream_is_tls(s->stream) && !s->compressed)
@@ -434,7 +445,9 @@ resume_idle(struct session *s, usec_t due)
     if (s->selected)
         mailbox_watch(s->mailboxes, s->selected);
     stream_set_deadline(s->stream, loop_now() + SECONDS(60));
-    if (session_sync(s, true, &err) < 0 || stream_flush(s->stream, &s->in.err) < 0)
+    if (session_sync(s, true, &err) < 0)
+        session_lose_mailbox(s, &err);
+    if (s->mailbox_failed || stream_flush(s->stream, &s->in.err) < 0)
         reply = (struct imap_reply){IMAP_GONE, NULL, NULL};
     else
         reply = session_idle(s, due);

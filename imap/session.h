@@ -74,6 +74,7 @@ struct session {
     uint32_t *saved;         /* UIDs */
     size_t saved_count;
     bool done, stopping;
+    bool mailbox_failed; /* the selected one: the goodbye says so */
     bool parked;      /* it goes on elsewhere: imap/park.h */
     bool cannot_park; /* was tried */
     bool resumed;     /* it was parked before */
@@ -100,6 +101,9 @@ struct imap_reply imap_bad(struct session *);                       /* what in.e
 
 /* Tells what has changed in the selected mailbox; expunges: also who is gone. */
 int may_wait session_sync(struct session *, bool expunges, struct err *) MUST_USE;
+
+/* session_sync() failed where no command's answer can say so: the session ends. */
+void session_lose_mailbox(struct session *, const struct err *);
 
 void may_wait session_write(struct session *, struct slice);
 void may_wait session_printf(struct session *, const char *fmt, ...) PRINTF_LIKE(2, 3);

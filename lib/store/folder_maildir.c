@@ -202,6 +202,9 @@ static int
 scan_directory(struct folder *folder, int dir_fd, bool is_new, struct scan *scan, struct err *err)
 {
     const struct dirent *entry;
+    struct stat st;
+    if (fstat(dir_fd, &st) == 0 && st.st_nlink == 0) /* which could be read, and is empty */
+        return err_set(err, ERR_PERM, "%s was removed", folder->path);
     int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *dir = fd < 0 ? NULL : fdopendir(fd);
     if (!dir) {

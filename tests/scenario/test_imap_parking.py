@@ -329,6 +329,15 @@ def test_a_mailbox_that_was_removed_ends_the_session(server):
     assert c.until(b"* BYE")
 
 
+def test_a_mailbox_that_is_removed_ends_a_session_that_is_not_parked(server):
+    c = Idle(server, 8)
+    c.command(b"c CREATE third")
+    c.command(b"s SELECT third")
+    c.idle()
+    server.wait(lambda: is_removed(f"{server.maildir(8)}/.third"), 30, "the folder is removed", 0.01)
+    assert c.until(b"* BYE")
+
+
 def test_utf8_and_a_saved_search_survive(server):
     for i in range(3):
         server.put(9, b"Subject: %d\r\n\r\nx\r\n" % i)
