@@ -53,6 +53,7 @@ main(int argc, char **argv)
         .serve = serve,
         .sandbox = {.calls = SANDBOX_BASE | SANDBOX_ACCEPT | SANDBOX_LINKS | SANDBOX_CONNECT | SANDBOX_READ |
                              SANDBOX_MOVE | SANDBOX_THREADS | SANDBOX_NAMES | SANDBOX_LIBRARIES},
+        .overlaps = true, /* changes of a file are made under its lock, so proxywrite, too */
     };
     return service_main(argc, argv, &service);
 }

@@ -6,6 +6,7 @@ import socket
 import sqlite3
 import subprocess
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -259,6 +260,31 @@ def test_what_a_server_of_lookups_answers(make_mail, sink, kind):
         assert code(mail, f"{name}@b.test") == {"found": 550, "none": 250}.get(name, 451), name
     assert code(mail, "close@b.test") == 451
     assert code(mail, "found@b.test") == 550, "good again after bad answers"
+    server.close()
+    assert not mail.complaints()
+
+
+def test_after_a_reload_nobody_waits_for_what_the_old_proxymap_waits_for(make_mail, sink):
+    asked, go = threading.Event(), threading.Event()
+
+    def answer(request):
+        if b"slow" in request:
+            asked.set()
+            go.wait(90)
+        return b"500 no\n"
+    server = Answering(answer)
+    mail = started(make_mail, sink, f"check_recipient_access tcp:127.0.0.1:{server.port}", {})
+    with ThreadPoolExecutor() as threads:
+        slow = threads.submit(code, mail, "slow@b.test")
+        try:
+            assert asked.wait(30)
+            mail.reload()
+            mail.wait_log(r"reload -- version")
+            assert code(mail, "fast@b.test") == 250
+            assert not slow.done(), "it was to wait all the while"
+        finally:
+            go.set()
+        assert slow.result(60) == 250, "what the old one was asked is answered"
     server.close()
     assert not mail.complaints()
 
