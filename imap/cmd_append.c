@@ -276,7 +276,7 @@ take_back(struct job *job)
 {
     for (size_t i = 0; i < job->count; i++)
         folder_take_back(job->box->folder, job->names[i]);
-    task_wake_all(&job->box->changed);
+    mailbox_changed(job->box);
 }
 
 static void
@@ -304,7 +304,7 @@ append_all(struct job *job, bool only_one)
     if (folder_settle(job->box->folder, &job->err) < 0)
         return refuse(job, NULL, NULL);
     note_quota(job);
-    task_wake_all(&job->box->changed);
+    mailbox_changed(job->box);
     return 0;
 }
 
@@ -377,7 +377,7 @@ finish_replace(struct job *job, uint32_t uid)
         return imap_error(s, &err);
     if (old)
         quota_note(s->mailboxes, s->selected->name, -size, -1);
-    task_wake_all(&s->selected->changed);
+    mailbox_changed(s->selected);
     return imap_ok("Replace completed.");
 }
 

@@ -574,7 +574,7 @@ mark_seen(struct session *s, struct folder_message *message, bool *told, struct 
         s->view.change = folder_change(s->selected->folder);
         *told = true;
     }
-    task_wake_all(&s->selected->changed);
+    mailbox_changed(s->selected);
     return 0;
 }
 

@@ -144,7 +144,7 @@ cmd_close(struct session *s)
     quota_note(s->mailboxes, s->selected->name, -bytes, -gone);
     if (!s->read_only && folder_settle(folder, &err) < 0)
         return imap_error(s, &err);
-    task_wake_all(&s->selected->changed);
+    mailbox_changed(s->selected);
     session_unselect(s);
     return imap_ok("Close completed.");
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Commands about the session itself: CAPABILITY, NOOP, LOGOUT, ID (RFC 2971), ENABLE (RFC 5161), IDLE (RFC 2177). */
-#include "imap/park.h"
 #include "imap/condstore.h"
+#include "imap/park.h"
 #include "imap/session.h"
 #include "imap/settings.h"
 #include "lib/run/loop.h"
@@ -102,13 +102,14 @@ cmd_enable(struct session *s)
 
 /* ---- IDLE ---- */
 
-/* Beside the task that waits for DONE: tells what changes meanwhile. */
+/* Beside the task that waits for DONE: tells what changes meanwhile, and what has changed while we were telling. */
 static void
 tell_changes(void *arg)
 {
     struct session *s = arg;
     struct err err;
-    while (s->selected && task_wait(&s->selected->changed, NO_DEADLINE, &err) == 0) {
+    while (s->selected &&
+           (s->selected->changes != s->told || task_wait(&s->selected->changed, NO_DEADLINE, &err) == 0)) {
         if (session_sync(s, true, &err) < 0)
             session_lose_mailbox(s, &err);
         if (stream_flush(s->stream, &err) < 0)

@@ -207,7 +207,7 @@ store_all(struct session *s, struct store_request *r, const uint32_t *uids, size
         result = store_one(s, r, uids[i], &err);
     if (folder_settle_flags(folder, result == 0 ? &err : NULL) < 0)
         result = -1;
-    task_wake_all(&s->selected->changed);
+    mailbox_changed(s->selected);
     tell_modseqs(s, &r->done);
     if (result < 0)
         return imap_error(s, &err);
@@ -277,7 +277,7 @@ cmd_expunge(struct session *s)
     quota_note(s->mailboxes, s->selected->name, -bytes, -gone);
     if (folder_settle(folder, &err) < 0)
         return imap_error(s, &err);
-    task_wake_all(&s->selected->changed);
+    mailbox_changed(s->selected);
     const char *code = NULL;
     if (s->qresync && gone > 0 && folder_highest_modseq(folder))
         code = arena_printf(s->cmd, "HIGHESTMODSEQ %llu", (unsigned long long)folder_highest_modseq(folder));
@@ -404,7 +404,7 @@ copy(struct session *s, bool move)
             quota_note(s->mailboxes, s->selected->name, -bytes, -(int64_t)copied.count);
     }
     const char *code = result == 0 && copied.count > 0 ? copyuid(s, &copied, to->folder) : NULL;
-    task_wake_all(&to->changed);
+    mailbox_changed(to);
     mailbox_close(s->mailboxes, to);
     if (result < 0)
         return imap_error(s, &err);
@@ -414,7 +414,7 @@ copy(struct session *s, bool move)
         session_printf(s, "* OK [%s] Moved\r\n", code);
     if (folder_settle(s->selected->folder, &err) < 0)
         return imap_error(s, &err);
-    task_wake_all(&s->selected->changed);
+    mailbox_changed(s->selected);
     return imap_ok("Move completed.");
 }
 

@@ -180,6 +180,13 @@ mailbox_exists(struct mailboxes *m, const char *name)
 
 /* ---- the whole ---- */
 
+void
+mailbox_changed(struct open_mailbox *box)
+{
+    box->changes++;
+    task_wake_all(&box->changed);
+}
+
 static void
 read_events(void *arg)
 {
@@ -200,7 +207,7 @@ read_events(void *arg)
             event = (const void *)at;
             for (struct open_mailbox *box = m->open; box; box = box->next)
                 if (event->wd == box->watch || event->wd == box->watch_new)
-                    task_wake_all(&box->changed);
+                    mailbox_changed(box);
         }
     }
     task_fd_release(&m->tfd);

@@ -32,6 +32,7 @@ struct open_mailbox {
     struct folder *folder;
     unsigned users;           /* sessions */
     struct task_cond changed; /* woken when something in it changed: for IDLE */
+    uint64_t changes;         /* how often: who was at work then must not wait for the next */
     int watch;                /* of inotify; -1: not watched */
     int watch_new;
 };
@@ -67,7 +68,10 @@ int mailbox_subscribe(struct mailboxes *, const char *name, bool on, struct err 
 /* "\\Sent", "\\Trash"...; NULL: none (RFC 6154), by the names that clients and Dovecot use. */
 const char *mailbox_special_use(const char *name);
 
-/* Starts to watch the folder on the disk (inotify): changed is woken. Without inotify nobody wakes. */
+/* Something in it changed. */
+void mailbox_changed(struct open_mailbox *);
+
+/* Starts to watch the folder on the disk (inotify): mailbox_changed(). Without inotify nobody tells. */
 void mailbox_watch(struct mailboxes *, struct open_mailbox *);
 
 #endif

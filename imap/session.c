@@ -163,6 +163,7 @@ session_sync(struct session *s, bool expunges, struct err *err)
     struct buf out = {0};
     if (!s->selected)
         return 0;
+    s->told = s->selected->changes;
     if (folder_sync(s->selected->folder, err) < 0)
         return -1;
     if (folder_uid_validity(s->selected->folder) != s->view.uid_validity)

@@ -61,6 +61,7 @@ struct session {
     const char *tag;               /* of the command under way */
     struct open_mailbox *selected; /* NULL: none */
     struct view view;
+    uint64_t told; /* selected->changes when session_sync() looked last */
     bool read_only;
     bool is_fresh; /* selected by this command, from a folder that was looked at for it */
     bool by_uid;   /* the command came as UID ... */
@@ -75,9 +76,9 @@ struct session {
     size_t saved_count;
     bool done, stopping;
     bool mailbox_failed; /* the selected one: the goodbye says so */
-    bool parked;      /* it goes on elsewhere: imap/park.h */
-    bool cannot_park; /* was tried */
-    bool resumed;     /* it was parked before */
+    bool parked;         /* it goes on elsewhere: imap/park.h */
+    bool cannot_park;    /* was tried */
+    bool resumed;        /* it was parked before */
     const char *end_reason;
     uint64_t bytes_out;
 };
