@@ -42,6 +42,7 @@ report_of(enum report_kind kind, const struct bounce_recipient *recipient)
                            .now = SECONDS(1795503621),
                            .to = "a@src.test",
                            .original_id = "OLDID",
+                           .message_id = "",
                            .sender = "a@src.test",
                            .envelope_id = "",
                            .arrival = SECONDS(1795503600),
@@ -68,6 +69,19 @@ assert_has(const char *text, const char *part)
 }
 
 static void
+test_report_points_to_the_original(void **state)
+{
+    struct report report = report_of(REPORT_FAILED, &failed);
+    struct buf out = {0};
+
+    (void)state;
+    assert_null(strstr(made(&report, &out), "References:"));
+    report.message_id = "<x\r\nEvil: 1@src.test>";
+    assert_has(made(&report, &out), "\r\nReferences: <x??Evil: 1@src.test>\r\nIn-Reply-To: <x??Evil: 1@src.test>\r\n");
+    buf_release(&out);
+}
+
+static void
 test_report_of_a_failure(void **state)
 {
     struct report report = report_of(REPORT_FAILED, &failed);
@@ -85,8 +99,9 @@ test_report_of_a_failure(void **state)
     assert_has(text, "\r\n\r\nFinal-Recipient: rfc822; bob@far.test\r\nOriginal-Recipient: rfc822;robert@first.test\r\n"
                      "Action: failed\r\nStatus: 5.1.1\r\nRemote-MTA: dns; mx.far.test\r\n"
                      "Diagnostic-Code: smtp; 550 5.1.1 no such user\r\n");
-    assert_has(text,
-               "Content-Type: message/rfc822\r\n\r\nReturn-Path: <a@src.test>\r\nSubject: x\r\n\r\nhi\r\n\r\n--OLDID.1795503621/mail.test--\r\n");
+    assert_has(
+        text,
+        "Content-Type: message/rfc822\r\n\r\nReturn-Path: <a@src.test>\r\nSubject: x\r\n\r\nhi\r\n\r\n--OLDID.1795503621/mail.test--\r\n");
     buf_release(&out);
 }
 
@@ -212,6 +227,7 @@ int
 main(void)
 {
     static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_report_points_to_the_original),
         cmocka_unit_test(test_report_of_a_failure),
         cmocka_unit_test(test_other_kinds),
         cmocka_unit_test(test_texts_from_outside_stay_in_their_line),
