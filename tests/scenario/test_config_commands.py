@@ -62,12 +62,12 @@ def test_check_names_the_line_of_what_has_no_effect(place):
 
 
 def test_check_and_explain_tell_of_what_does_not_work_yet(place):
-    place.write("smtpd_proxy_filter = inet:127.0.0.1:10025\nheader_from_format = obsolete\n")
+    place.write("smtpd_proxy_filter = inet:127.0.0.1:10025\nsmtp_tls_connection_reuse = yes\n")
     text = place.run("postfix", "check")
     assert re.search(r"main.cf, line 9: parameter smtpd_proxy_filter does not work yet: where it is set smtpd refuses all mail for now", text)
-    assert re.search(r"main.cf, line 10: parameter header_from_format has no effect yet\n", text)
+    assert re.search(r"main.cf, line 10: parameter smtp_tls_connection_reuse has no effect yet\n", text)
     assert "in a later version; until then: where it is set smtpd refuses" in place.run("postconf", "--explain", "smtpd_proxy_filter")
-    assert re.search(r"effect: +none yet; in a later version\n", place.run("postconf", "--explain", "header_from_format"))
+    assert re.search(r"effect: +none yet; in a later version\n", place.run("postconf", "--explain", "smtp_tls_connection_reuse"))
 
 
 def test_check_tells_of_tables_that_are_missing_or_old(place):
