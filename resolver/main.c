@@ -83,19 +83,19 @@ take(struct lookup *l, unsigned type, const struct dns_result *result)
 {
     struct err err;
 
-    l->all_secure &= result->secure;
     if (result->bogus)
         fail(l, result->why && *result->why ? result->why : "DNSSEC validation failed");
-    else if (result->rcode == 3)
-        return;
-    else if (result->rcode != 0)
+    else if (result->rcode != 0 && result->rcode != 3)
         fail(l, result->rcode == 2 ? "server failure" : "refused or malformed");
-    else if (packet_read(l->arena, result->packet, type, &l->answer, &err) < 0)
+    else if (result->rcode == 0 && packet_read(l->arena, result->packet, type, &l->answer, &err) < 0)
         fail(l, err.text);
-    else if (l->answer.status == DNS_FAIL)
+    else if (result->rcode == 0 && l->answer.status == DNS_FAIL)
         fail(l, "server failure");
-    else
-        l->some_missing |= l->answer.status == DNS_NODATA;
+    else {
+        /* Of answers alone: who can make one of two questions fail must not make the other's answer look unsigned. */
+        l->all_secure &= result->secure;
+        l->some_missing |= result->rcode == 0 && l->answer.status == DNS_NODATA;
+    }
 }
 
 static void

@@ -203,7 +203,8 @@ find_by_mx(struct search *search, const struct destination *to, struct failure *
             return no_mx_address(search, to->name, failure);
     } else if (answer.status == DNS_NODATA ||
                (answer.status == DNS_FAIL && search->client->set.ignore_mx_lookup_error)) {
-        add_host(search, to->name, to->port, 0, failure); /* RFC 5321 section 5.1: the implicit MX */
+        search->mx_is_insecure = answer.status == DNS_FAIL; /* there may be others */
+        add_host(search, to->name, to->port, 0, failure);   /* RFC 5321 section 5.1: the implicit MX */
         if (search->found->count == 0)
             return -1;
     } else {

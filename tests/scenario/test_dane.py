@@ -44,11 +44,13 @@ class Zones:
         self.folder, self.port = str(folder), free_port()
         leaf, ca = key_digest(f"{folder}/leaf.crt"), key_digest(f"{folder}/ca.pem", "sha512")
         tlsa = {"mx": f"3 1 1 {leaf}", "mxta": f"2 1 2 {ca}", "mxname": f"2 1 2 {ca}", "mxbad": f"3 1 1 {'00' * 32}",
-                "mxodd": f"1 1 1 {leaf}", "mxbogus": f"3 1 1 {'11' * 32}"}
+                "mxodd": f"1 1 1 {leaf}", "mxbogus": f"3 1 1 {'11' * 32}", "mxhalf": f"3 1 1 {'00' * 32}"}
         zone = "$ORIGIN sec.test.\n$TTL 60\n@ SOA ns hostmaster 1 3600 600 86400 60\n@ NS ns\nns A 127.0.0.1\n"
         for host in (*tlsa, "mxnone", "mxalias"):
             zone += f"{host[2:] or 'good'} MX 10 {host}\n"
             zone += "mxalias CNAME mx\n" if host == "mxalias" else f"{host} A {'127.0.0.3' if host == 'mxta' else '127.0.0.2'}\n"
+        zone += "lost MX 10 mxlost\nlost A 127.0.0.2\nmxlost A 127.0.0.2\n"
+        zone += "mxhalf AAAA 2001:db8::11\n"
         zone += "".join(f"_{port}._tcp.{host} TLSA {record}\n" for host, record in tlsa.items())
         self.write("sec.test.zone", zone)
         self.write("plain.test.zone", "$ORIGIN plain.test.\n$TTL 60\n@ SOA ns hostmaster 1 3600 600 86400 60\n@ NS ns\nns A 127.0.0.1\n"
@@ -56,7 +58,7 @@ class Zones:
         key = run("ldns-keygen", "-k", "-a", "ECDSAP256SHA256", "sec.test", cwd=folder).strip()
         run("ldns-signzone", "sec.test.zone", key, cwd=folder)
         signed = open(f"{folder}/sec.test.zone.signed").read()
-        self.write("sec.test.zone.signed", signed.replace("11" * 32, "22" * 32))  # what was signed was another
+        self.write("sec.test.zone.signed", signed.replace("11" * 32, "22" * 32).replace("2001:db8::11", "2001:db8::22").replace("10 mxlost.", "10 mxgone."))  # what was signed was another
         self.anchor = f"{folder}/{key}.ds"
         os.chmod(self.anchor, 0o644)
         self.write("nsd.conf", f"""server:
@@ -156,6 +158,11 @@ def test_records_that_are_forged_are_no_absence(post, hosts):
     assert not hosts[0].sessions
 
 
+def test_forged_addresses_hide_no_records(post, hosts):
+    text, _ = post("half.sec.test", inet_protocols="all")  # who can answer for the AAAA records alone must not get mail in clear
+    assert "dsn=4.7.5, status=deferred (Server certificate not verified)" in text and not hosts[0].messages
+
+
 def test_host_without_records_is_as_at_level_may(post, hosts):
     hosts[0].starttls = False
     text, _ = post("none.sec.test")
@@ -196,6 +203,13 @@ def test_mx_records_that_are_not_signed_are_trusted_less(post):
 
 def test_mx_records_that_are_not_signed_and_dane_only(post, hosts):
     text, _ = post("plain.test", "dane-only")
+    assert "dsn=4.7.5, status=deferred (non DNSSEC destination)" in text and not hosts[0].sessions
+
+
+def test_mx_records_that_are_forged_are_no_absence(post, hosts):
+    text, _ = post("lost.sec.test", "dane-only")
+    assert "dsn=4.4.3, status=deferred" in text
+    text, _ = post("lost.sec.test", "dane-only", ignore_mx_lookup_error="yes")
     assert "dsn=4.7.5, status=deferred (non DNSSEC destination)" in text and not hosts[0].sessions
 
 
