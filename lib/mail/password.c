@@ -106,6 +106,39 @@ password_record(struct arena *arena, struct slice password, struct err *err)
     return record;
 }
 
+/* ---- what stands in a record ---- */
+
+/* Takes "{SCHEME}" off the front; empty if there is none. */
+static struct slice
+take_scheme(struct slice *line)
+{
+    const char *end = line->len > 0 && line->ptr[0] == '{' ? memchr(line->ptr, '}', line->len) : NULL;
+    struct slice scheme = slice_make(line->ptr, end ? (size_t)(end - line->ptr) + 1 : 0);
+
+    *line = slice_make(line->ptr + scheme.len, line->len - scheme.len);
+    return scheme;
+}
+
+static bool
+is_plain(struct slice scheme)
+{
+    return slice_equal_text_fold(scheme, "{PLAIN}") || slice_equal_text_fold(scheme, "{CLEARTEXT}");
+}
+
+bool
+password_plain(const char *record, struct slice *password)
+{
+    struct slice rest = slice_from(record), line;
+
+    while (slice_cut(&rest, '\n', &line)) {
+        struct slice scheme = take_scheme(&line);
+        *password = line;
+        if (is_plain(scheme))
+            return line.len > 0;
+    }
+    return false;
+}
+
 /* ---- SCRAM keys ---- */
 
 static bool
@@ -179,13 +212,12 @@ password_scram_keys(const char *record, struct slice secret, struct slice user, 
             if (strcmp(scrams[i].digest, digest) == 0 && slice_starts_with_fold(line, scrams[i].scheme))
                 return parse_scram(slice_make(line.ptr + length, line.len - length), digest, keys);
         }
-        if (slice_starts_with_fold(line, "{PLAIN}")) {
-            make_salt(secret, user, keys);
-            derive_scram(slice_make(line.ptr + 7, line.len - 7), digest, keys);
-            return true;
-        }
     }
-    return false;
+    if (!password_plain(record, &line))
+        return false;
+    make_salt(secret, user, keys);
+    derive_scram(line, digest, keys);
+    return true;
 }
 
 void
@@ -250,17 +282,6 @@ scram_matches(struct slice text, const char *digest, struct slice password)
     return size == keys.size && crypto_equal(stored, keys.stored, size);
 }
 
-/* Takes "{SCHEME}" off the front; empty if there is none. */
-static struct slice
-take_scheme(struct slice *line)
-{
-    const char *end = line->len > 0 && line->ptr[0] == '{' ? memchr(line->ptr, '}', line->len) : NULL;
-    struct slice scheme = slice_make(line->ptr, end ? (size_t)(end - line->ptr) + 1 : 0);
-
-    *line = slice_make(line->ptr + scheme.len, line->len - scheme.len);
-    return scheme;
-}
-
 static bool
 is_crypt(struct slice scheme)
 {
@@ -283,7 +304,7 @@ password_matches(const char *record, struct slice password, bool *known)
         *known = true; /* the first line that is understood decides */
         if (is_crypt(scheme) || (scheme.len == 0 && line.len > 1 && line.ptr[0] == '$'))
             return crypt_matches(line, password);
-        if (slice_equal_text_fold(scheme, "{PLAIN}") || slice_equal_text_fold(scheme, "{CLEARTEXT}"))
+        if (is_plain(scheme))
             return equal(line, password);
         for (size_t i = 0; i < ARRAY_LEN(scrams); i++)
             if (slice_starts_with_fold(whole, scrams[i].scheme))
@@ -305,20 +326,6 @@ password_pretend(const char *sample, struct slice password)
         return;
     (void)hash(password, NOBODY, &data);
     release(data);
-}
-
-bool
-password_plain(const char *record, struct slice *password)
-{
-    struct slice rest = slice_from(record), line;
-
-    while (slice_cut(&rest, '\n', &line)) {
-        struct slice scheme = take_scheme(&line);
-        *password = line;
-        if (slice_equal_text_fold(scheme, "{PLAIN}") || slice_equal_text_fold(scheme, "{CLEARTEXT}"))
-            return true;
-    }
-    return false;
 }
 
 unsigned

@@ -4,7 +4,7 @@
  *
  * A stored password is one of
  *   $y$...  $6$...  $2b$...          a hash of crypt(3); also behind {CRYPT} and the names that Dovecot has for its kinds
- *   {PLAIN}text                      the password itself
+ *   {PLAIN}text                      the password itself, also {CLEARTEXT}; an empty one is nobody's
  *   {SCRAM-SHA-256}4096,salt,stored,server    and {SCRAM-SHA-1}, in base64, as Dovecot writes them
  * or several of these as lines (as `postfix user` stores them). */
 #ifndef LIB_MAIL_PASSWORD_H
@@ -43,7 +43,7 @@ bool password_scram_keys(const char *record, struct slice secret, struct slice u
 void password_scram_pretend(const char *sample, struct slice secret, struct slice user, const char *digest,
                             struct scram_keys *);
 
-/* The password itself, where the record holds it ({PLAIN}); part of the record. */
+/* The password itself, where the record holds it ({PLAIN}) and it is not empty; part of the record. */
 bool password_plain(const char *record, struct slice *password);
 
 /* How many slow hashes this process has computed. For tests: the same number whether a user exists. */

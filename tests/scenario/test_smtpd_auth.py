@@ -80,11 +80,12 @@ def cram(mail, user, password, tamper=lambda text: text):
 def test_cram_md5_is_there_for_those_who_ask_for_it(make_mail, sink):
     mail = make_mail(relay=sink, settings=AUTH)
     assert cram(mail, "tom", "secret")[0] == 535 and "CRAM-MD5" not in auth_lines(mail, "EHLO c.test")
-    mail = make_mail(relay=sink, settings={**AUTH, "auth_mechanisms": "plain, cram-md5", "auth_sources": (
-        "table:inline:{ tom={PLAIN}secret, eve@x.test={PLAIN}other, hashed=$6$abc$UCVfbgyGcjUJLb3pDlZBaqyQlQwQMYsTtTlAYJMo1eo1LXEWbQ8Ugdd1Bf2LmwG8u0vXqbBvAgJAaqjgqDRrW1 }")})
+    mail = make_mail(relay=sink, settings={**AUTH, "auth_mechanisms": "plain, cram-md5, scram-sha-256", "auth_sources": (
+        "table:inline:{ tom={PLAIN}secret, eve@x.test={PLAIN}other, none={PLAIN}, hashed=$6$abc$UCVfbgyGcjUJLb3pDlZBaqyQlQwQMYsTtTlAYJMo1eo1LXEWbQ8Ugdd1Bf2LmwG8u0vXqbBvAgJAaqjgqDRrW1 }")})
     assert cram(mail, "tom", "secret")[0] == cram(mail, "EVE@x.test", "other")[0] == 235
-    seen = [cram(mail, *who) for who in (("tom", "other"), ("nobody", "secret"), ("hashed", "x"), ("nobody", ""), ("", "secret"))]
-    assert [code for code, _ in seen] == [535] * 5 and len({challenge for _, challenge in seen}) == 5
+    seen = [cram(mail, *who) for who in (("tom", "other"), ("nobody", "secret"), ("hashed", "x"), ("nobody", ""), ("", "secret"), ("none", ""))]
+    assert [code for code, _ in seen] == [535] * 6 and len({challenge for _, challenge in seen}) == 6
+    assert scram(mail, "none", "")[0] == 535 and auth_lines(mail, "AUTH PLAIN " + b64("\0none\0")).startswith("535 ")
     for tamper in (lambda t: t[:-1], lambda t: t + "0", lambda t: t.replace(" ", ""), lambda t: "", lambda t: " " * 33, lambda t: t.replace("tom", "tom\0")):
         assert cram(mail, "tom", "secret", tamper)[0] == 535
     done = subprocess.run(["swaks", "--server", f"127.0.0.1:{mail.port}", "--auth", "CRAM-MD5", "--auth-user", "tom", "--auth-password", "secret",
